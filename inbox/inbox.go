@@ -17,6 +17,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"inbox/inbox/quota"
 )
 
 // Errors of a [Store]. They can be wrapped; test with errors.Is.
@@ -36,7 +38,7 @@ var (
 	ErrStoreFull = errors.New("the server is at its limit of queued messages")
 	// ErrPayerFull is returned by Open and Put: the payer is at its limit of
 	// mailboxes or queued bytes.
-	ErrPayerFull = errors.New("this address is at its limit")
+	ErrPayerFull = quota.ErrExceeded
 	// ErrEmpty is returned by Next: there is no message.
 	ErrEmpty = errors.New("the inbox is empty")
 	// ErrOtherReceiver is returned by an OpenNext that resumes: another client
@@ -54,6 +56,13 @@ var (
 	// ErrStoreUnavailable is returned by every method of an engine over a
 	// network that cannot be reached. The step can have been done.
 	ErrStoreUnavailable = errors.New("the store is unavailable")
+)
+
+// Payer is whom mailboxes and queued bytes count against. Limits says when the mailboxes of a
+// store expire and how much it can hold.
+type (
+	Payer  = quota.Payer
+	Limits = quota.Limits
 )
 
 // Key stands for a password: a keyed hash of it, so that no store has the

@@ -7,8 +7,8 @@ import (
 	"syscall"
 
 	"inbox/inbox/internal/login"
-	"inbox/inbox/internal/socket"
 	"inbox/internal/netconn"
+	"inbox/internal/socket"
 )
 
 type connKey struct{}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"inbox/inbox/internal/login"
+	"inbox/inbox/quota"
 	"inbox/internal/problem"
 )
 
@@ -95,9 +96,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.refusals.Add(p)
 	header, retryAfter := w.Header(), retryAfterOf(err)
-	var quota *PayerError
-	if errors.As(err, &quota) {
-		problem.SetRateLimit(header, quota.Limit, quota.Quota, 0, retryAfter)
+	var exceeded *quota.Error
+	if errors.As(err, &exceeded) {
+		problem.SetRateLimit(header, exceeded.Limit, exceeded.Quota, 0, retryAfter)
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:

@@ -44,7 +44,7 @@ func (s *server) dialSocket() (*documentSocket, error) {
 func (d *documentSocket) receive() {
 	defer d.conn.Close()
 	for {
-		f, err := ws.ReadFrame(d.r)
+		f, err := readFrame(d.r)
 		if err != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -417,7 +418,8 @@ func (rc *receiver) await(ctx context.Context, wait time.Duration) (Message, err
 				return m, err
 			}
 		case <-timer.C:
-			return Message{}, ErrEmpty
+			_, _, end := rc.cursor()
+			return Message{}, cmp.Or(end, ErrEmpty)
 		case <-ctx.Done():
 			return Message{}, ctx.Err()
 		}

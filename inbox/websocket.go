@@ -134,7 +134,8 @@ type webSocket struct {
 	helloBy           time.Time
 	freeFrame         time.Time // when the free frames are used up again
 	incomplete        *reservation
-	pending           atomic.Int32
+	pending           atomic.Int32    // sends that wait for their recipients
+	unanswered        atomic.Int32    // the same, until they are answered
 	pendingCtx        context.Context // nil before the first pending send
 	cancelPendingSend context.CancelFunc
 }
@@ -251,6 +252,9 @@ func (s *webSocket) end(err error) {
 		s.over = true // Closed follows
 		return
 	}
+	if s.h.stopping.Err() != nil && errors.Is(err, ErrStopping) && s.unanswered.Load() > 0 {
+		return // EndPolls has ended the waits; the last answer wakes the receiver
+	}
 	s.sendOK()
 	reason, code := endReason(err), websocket.InternalError
 	switch reason {
@@ -304,9 +308,9 @@ func (s *webSocket) write(parts ...[]byte) error {
 	return nil
 }
 
-// Allow takes a token for a frame. Pongs and acknowledgements are free up to a rate.
+// Allow takes a token for a frame. Acknowledgements, pings and pongs are free up to a rate.
 func (s *webSocket) Allow(kind websocket.Kind, payload []byte) time.Duration {
-	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) {
+	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) || wire.IsPing(payload) {
 		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
 			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
 			return 0

@@ -13,6 +13,7 @@ import (
 	"inbox/inbox/internal/names"
 	"inbox/inbox/internal/query"
 	"inbox/inbox/internal/wire"
+	"inbox/inbox/quota"
 	"inbox/internal/problem"
 	"inbox/internal/websocket"
 )
@@ -30,6 +31,8 @@ func (s *webSocket) Message(_ websocket.Kind, payload []byte) {
 		s.close(websocket.PolicyViolation, "the first frame is hello, and no other one")
 	case f.Verb == wire.Hello:
 		s.hello(f)
+	case f.Verb == wire.Ping:
+		_ = s.write([]byte(wire.Pong)) // an error ends the connection
 	case f.Verb == wire.Ack && f.Number <= s.lastAck:
 		s.close(websocket.PolicyViolation, "the ID of an ack is above that of the last one")
 	case f.Verb == wire.Ack:
@@ -100,7 +103,7 @@ func (s *webSocket) sendOK() {
 // sendPending waits for the recipient in a goroutine, which counts as a request that waits.
 func (s *webSocket) sendPending(f wire.Frame, m Message, wait time.Duration) error {
 	if s.pending.Load() >= maxPendingSends {
-		return &PayerError{"pending-sends", maxPendingSends}
+		return &quota.Error{Limit: "pending-sends", Quota: maxPendingSends}
 	}
 	leave, err := s.h.enter(s.r)
 	if err != nil {
@@ -110,12 +113,16 @@ func (s *webSocket) sendPending(f wire.Frame, m Message, wait time.Duration) err
 		s.pendingCtx, s.cancelPendingSend = context.WithCancel(s.r.Context())
 	}
 	s.pending.Add(1)
+	s.unanswered.Add(1)
 	r := s.r.WithContext(s.pendingCtx)
 	go func() {
 		defer leave()
 		err := s.h.send(r, f.To, m, wait)
 		s.pending.Add(-1)
 		s.answerPending(r, f.Number, err)
+		if s.unanswered.Add(-1); s.h.stopping.Err() != nil {
+			s.wake()
+		}
 	}()
 	return nil
 }
@@ -152,6 +159,9 @@ func (s *webSocket) writeMessage(m Message) error {
 		return errGone
 	}
 	inFlight, err := s.h.reserveBody(s.r, m.Body)
+	if err == http.ErrAbortHandler {
+		return errGone
+	}
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ class CallPage {
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
     void bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
-    const stats = later.then(({StatsView}) => new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats()));
+    const stats = later.then(({StatsView}) => new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats(), context.inbox));
     this.#panel = bindPanel(open => void stats.then(view => view.setOpen(open)));
     this.#bindPicture();
     this.#bindEvents();

@@ -8,7 +8,7 @@ export const INITIAL_DELAY = 500;
 /** Maximum milliseconds before a retry, by default. */
 export const MAX_RETRY_DELAY = 15_000;
 /** Maximum seconds that a request asks the server to wait. The server can respond earlier. */
-const MAX_WAIT = 25;
+export const MAX_WAIT = 25;
 /** Milliseconds below which a failure is not the timeout of a proxy. */
 const MIN_TIMEOUT = 1_000;
 /** The fraction of the time before a proxy timeout that the next request asks for. */
@@ -89,11 +89,11 @@ export function retryAfter(response) {
  * Returns the body of a response of an inbox server. Throws an InboxError if the
  * response is an error, or is not from an inbox server.
  * @param {Response} response
- * @param {string | undefined} method
- * @param {string | undefined} after the ID that a poll acknowledges
+ * @param {string} method
+ * @param {Record<string, string>} query of the request: a poll acknowledges `after`, a POST `upTo`
  */
-export async function readResponse(response, method, after) {
-  if (isRedirect(response) || (response.ok && !isExpected(response, method, after))) {
+export async function readResponse(response, method, query) {
+  if (isRedirect(response) || (response.ok && !isExpected(response, method, query))) {
     void response.body?.cancel().catch(() => {}); // it can be endless
     throw interceptedError(response);
   }
@@ -117,11 +117,11 @@ function isRedirect({type, status, redirected}) {
  * returns a message with its ID, or 204. An ID that the poll acknowledged comes
  * from a cache.
  * @param {Response} response
- * @param {string | undefined} method
- * @param {string | undefined} after
+ * @param {string} method
+ * @param {Record<string, string>} query
  */
-function isExpected({status, headers}, method, after) {
-  if (method === 'POST') return status === 200;
+function isExpected({status, headers}, method, {after, upTo}) {
+  if (method === 'POST') return status === (upTo === undefined ? 200 : 204);
   const id = headers.get('X-Message-Id') ?? '';
   return status === 204 || (status === 200 && /^\d+$/.test(id) && id !== after);
 }
@@ -139,12 +139,20 @@ function interceptedError({status}) {
 export function responseError(response, body) {
   const details = {status: response.status, retryAfter: retryAfter(response)};
   try {
-    const {type, title, detail} = JSON.parse(new TextDecoder().decode(body));
-    const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
-    return new InboxError(code, String(detail ?? title), details);
+    return problemError({...JSON.parse(new TextDecoder().decode(body)), ...details});
   } catch { // not JSON, or a problem of another program
     return new InboxError('refused', `a proxy in front of the inbox server responded with status ${response.status}`, details);
   }
+}
+
+/**
+ * Converts a problem document to an InboxError. Throws a TypeError if it is not one of an
+ * inbox server.
+ * @param {import('./transports.js').Problem} problem
+ */
+export function problemError({type = '', title, detail, status, retryAfter}) {
+  const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
+  return new InboxError(code, String(detail ?? title), {status, retryAfter});
 }
 
 /** @param {unknown} error */
@@ -181,14 +189,15 @@ export function encode(data) {
 }
 
 /**
- * Decodes a response body by its media type.
+ * Decodes the body of a message by its media type.
  * @param {string} type
- * @param {ArrayBuffer} body
+ * @param {ArrayBuffer | string} body
  */
 export function decode(type, body) {
-  if (type.startsWith('application/json')) return JSON.parse(new TextDecoder().decode(body));
-  if (type.startsWith('text/') || type.startsWith('application/sdp')) return new TextDecoder().decode(body);
-  return body;
+  const text = () => (typeof body === 'string' ? body : new TextDecoder().decode(body));
+  if (type.startsWith('application/json')) return JSON.parse(text());
+  if (type.startsWith('text/') || type.startsWith('application/sdp')) return text();
+  return typeof body === 'string' ? new TextEncoder().encode(body).buffer : body;
 }
 
 /** The cause of a request that the client aborted because the network of the device changed. */
@@ -196,6 +205,9 @@ export const networkChange = new DOMException('the network of this device has ch
 
 /** The cause of a request that the client aborted to repeat it at once, because its connection can be dead. */
 export const replaced = new DOMException('the request was repeated', 'AbortError');
+
+/** The cause of a poll that the client aborted because a stream takes its place. */
+export const takenOver = new DOMException('another transport receives the messages', 'AbortError');
 
 /**
  * WaitTime is the time that the requests of one client ask the server to wait. Many

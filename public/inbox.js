@@ -7,9 +7,13 @@
  *     inbox.start();
  *     await inbox.send('bob', {hello: 'there'}, {wait: 25});
  *
- * The client polls with acknowledgements: a message survives network failures
- * and crashes, but can arrive twice. Messages to a recipient are sent in order.
- * Each is retried until the server accepts or rejects it.
+ * The client acknowledges messages: one survives network failures and crashes, but
+ * can arrive twice. Messages to a recipient are sent in order. Each is retried until
+ * the server accepts or rejects it.
+ *
+ * The client begins with long polling. A WebSocket, or else an event stream, takes its
+ * place a second later; where a proxy breaks both, polling continues. The same holds for
+ * each: docs/library.md has the details.
  *
  * Of several clients of one mailbox, the one that was started last gets the
  * messages. The others are superseded, also if they had no network at that time.
@@ -20,31 +24,36 @@
  */
 
 import {
-  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, WaitTime, basicAuth, decode, encode, networkChange, randomClient, readResponse, replaced, retryAfter,
-  retryDelay, toInboxError,
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, networkChange, problemError, randomClient, replaced, retryDelay,
+  takenOver, toInboxError,
 } from './codec.js';
+import {Requests, TIMEOUT_MARGIN, onWake} from './requests.js';
+import {poll} from './transport-poll.js';
+import {broken} from './transports.js';
 
 export {InboxError};
 
-/** Milliseconds that a request can take beyond its wait before it times out. */
-const TIMEOUT_MARGIN = 10_000;
 /** Milliseconds before the expected 404 at which a waiting POST is aborted. */
 const ABORT_MARGIN = 1_000;
 /** Maximum milliseconds between retries to a server that does not wait for the recipient. */
 const MAX_RETRY_INTERVAL = 15_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
-/** Age in milliseconds of a request that is repeated when the page becomes active, or is online again. */
-const MIN_AGE_ACTIVE = 3_000;
-const MIN_AGE_ONLINE = 500;
+/** Milliseconds between the first response of the server and a stream, which can wait until the page has what it needs. */
+const UPGRADE_DELAY = 1_000;
+/** Milliseconds in which a poll arrives at the server. */
+const ARRIVAL_TIME = 1_000;
+/** Number of recent messages whose repetition is dropped: twice the window of the server. */
+const MAX_SEEN = 128;
 
 /**
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
  *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
  * @typedef {'idle'|'open'|'retrying'|'superseded'|'closed'} Status
  * @typedef {'replaced'|'other-receiver'} SupersededReason
- *   replaced: another client was started while this one polled; other-receiver: it was
+ *   replaced: another client was started while this one received; other-receiver: it was
  *   started before, for example while this device had no network
+ * @typedef {import('./transports.js').Transport} Transport
  * @typedef {{seal: (data: any, to: string) => Promise<unknown>, open: (data: any, from: string) => Promise<unknown>}} MessageSealer
  *   seal changes the data of a message before it is sent, open restores the data of
  *   a received message. seal.js has one that encrypts signals.
@@ -55,9 +64,10 @@ const MIN_AGE_ONLINE = 500;
  * - message: a received {@link Message}
  * - status: the new {@link Status}
  * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
- * - connection: 'lost' when a poll failed because the server does not respond or
- *   is stopping, 'restored' when a poll succeeds again
- * - superseded: another client now polls this mailbox, for a {@link SupersededReason}.
+ * - connection: 'lost' when a stream was lost, or a poll failed because the server does not
+ *   respond or is stopping, 'restored' when a poll succeeds again
+ * - transport: the {@link Transport} that receives from now on
+ * - superseded: another client now has this mailbox, for a {@link SupersededReason}.
  *   Sends are rejected; start() reclaims the mailbox
  */
 export class Inbox extends EventTarget {
@@ -73,43 +83,69 @@ export class Inbox extends EventTarget {
   #connectionLost = false;
   /** Whether the next poll leaves the mailbox to another client that was started meanwhile. */
   #resume = false;
+  /** Why the inbox is superseded if another client has the mailbox. @type {SupersededReason} */
+  #otherReason = 'other-receiver';
   /** Settles when it is known that no other client was started during an outage. Sends wait for it. */
   #confirmed = Promise.resolve();
   /** Settles #confirmed, if it is pending. @type {(() => void) | null} */
   #confirm = null;
   /** Aborts the pending requests when the inbox is superseded or closed. */
   #stop = new AbortController();
+  /** Aborts the present poll when a stream takes over. */
+  #pollStop = new AbortController();
+  /** Settles when the present poll has ended. */
+  #polled = Promise.resolve();
+  /** When it was sent, in milliseconds. */
+  #polledAt = 0;
+  /** The ID of the last message that was handled, which the next poll or stream acknowledges. */
   #lastId = '';
-  /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
-  #polling = Promise.resolve();
+  /** The IDs of the messages that arrived last. @type {Set<string>} */
+  #seen = new Set();
+  /** Settles when the messages that have arrived are handled, one after the other. */
+  #handled = Promise.resolve();
+  /** Settles when the receive loop ends. A restart waits for it, so that only one loop runs. */
+  #receiving = Promise.resolve();
   /** The shortest time in milliseconds that the server waited for a missing recipient. */
   #serverWait = Infinity;
   #waitTime = new WaitTime();
-  #url;
-  #authorization;
+  #requests;
   #client;
-  #fetch;
   #sealer;
+  /** The streams to use, in order of preference. */
+  #transports;
+  /** What a stream needs. */
+  #connection;
+  /** Its code is loaded when the first poll has succeeded. @type {import('./streams.js').Streams | null} */
+  #streams = null;
+  #upgrading = false;
 
   /**
    * @param {string | URL} url the /inbox endpoint of the server
-   * @param {{name: string, password: string, client?: string, fetch?: typeof fetch, sealer?: MessageSealer}} options
-   *   client distinguishes the clients of a mailbox: 1 to 64 letters, digits, hyphens
-   *   or underscores, random by default. A message that the sealer cannot open is
-   *   skipped, with an error `unreadable`
+   * @param {object} options
+   * @param {string} options.name
+   * @param {string} options.password
+   * @param {string} [options.client] distinguishes the clients of a mailbox: 1 to 64 letters,
+   *   digits, hyphens or underscores, random by default
+   * @param {typeof globalThis.fetch} [options.fetch]
+   * @param {typeof globalThis.WebSocket} [options.WebSocket] by default that of the browser, or none with a `fetch`
+   * @param {import('./transports.js').StreamName[]} [options.transports] the streams to use, in order of preference
+   * @param {MessageSealer} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
    */
-  constructor(url, {name, password, client = randomClient(), fetch: customFetch, sealer}) {
+  constructor(url, {
+    name, password, client = randomClient(), fetch, WebSocket = fetch ? undefined : globalThis.WebSocket, transports = ['websocket', 'stream'], sealer,
+  }) {
     super();
-    this.#url = String(url);
-    this.#authorization = basicAuth(name, password);
+    const {href} = new URL(url, globalThis.document?.baseURI);
     this.#client = client;
-    this.#fetch = customFetch ?? ((...request) => fetch(...request));
     this.#sealer = sealer;
+    this.#requests = new Requests(href, {name, password, fetch});
+    this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
+    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
   }
 
   /** The Authorization value, for other endpoints of the server. */
   get authorization() {
-    return this.#authorization;
+    return this.#requests.authorization;
   }
 
   /** @returns {Status} */
@@ -117,10 +153,15 @@ export class Inbox extends EventTarget {
     return this.#status;
   }
 
+  /** How messages arrive. Those to send take the WebSocket too, if there is one. */
+  get transport() {
+    return this.#streams?.transport ?? 'poll';
+  }
+
   /**
-   * Starts to poll, and takes the mailbox over from other clients. With `resume`, it
+   * Starts to receive, and takes the mailbox over from other clients. With `resume`, it
    * does not: if another client has the mailbox, this one is superseded. Does nothing
-   * if the inbox is already polling or closed.
+   * if the inbox is already receiving or closed.
    *
    * Resolves when the server has answered: true if this client has the mailbox. A
    * request that fails temporarily is retried first.
@@ -133,7 +174,8 @@ export class Inbox extends EventTarget {
       if (resume) this.#doubt();
       this.#stop = new AbortController();
       this.#setStatus('retrying');
-      this.#polling = this.#polling.then(() => this.#pollLoop());
+      const forget = onWake(online => online && broken.clear()); // the device has another network
+      this.#receiving = this.#receiving.then(() => this.#receiveLoop()).finally(forget);
     }
     while (this.#status === 'retrying') await new Promise(resolve => this.addEventListener('status', resolve, {once: true}));
     return this.#status === 'open';
@@ -175,7 +217,7 @@ export class Inbox extends EventTarget {
    */
   release() {
     this.close();
-    this.#fetch(this.#urlWith({client: this.#client}), {...this.#requestOptions('DELETE'), keepalive: true}).catch(() => {}); // the claim expires
+    this.#requests.sendLast('DELETE', {client: this.#client});
   }
 
   /**
@@ -222,34 +264,37 @@ export class Inbox extends EventTarget {
    * @param {unknown} data
    */
   sendLast(to, data) {
-    const options = {...this.#requestOptions('POST', encode(data)), keepalive: true};
-    this.#fetch(this.#urlWith({to}), options).catch(() => {}); // the page is closing
+    this.#requests.sendLast('POST', {to}, encode(data));
   }
 
   /**
-   * Polls until the inbox is superseded or closed, one request at a time. The
-   * first poll, and each poll after a failure, does not wait, so that its response
-   * confirms the connection immediately. A poll that a proxy aborted is an error
-   * only if the next poll fails as well.
+   * Receives until the inbox is superseded or closed, by one poll at a time or one stream. The
+   * first poll, and each poll after a failure or a stream, does not wait, so that its response
+   * confirms the connection immediately. A poll that a proxy aborted, or a stream that was
+   * lost, is an error only if the next poll fails as well.
    */
-  async #pollLoop() {
+  async #receiveLoop() {
     let failures = 0;
     let confirming = true;
     while (!this.#stopped) {
+      while (this.#streams?.takingOver) await this.#streams.takingOver;
+      if (this.#stopped) return;
+      const streams = this.#streams?.current ? this.#streams : null;
       const wait = confirming || this.#status !== 'open' ? 0 : this.#waitTime.seconds;
       const started = Date.now();
       try {
-        await this.#poll(wait, confirming);
+        await (streams ? this.#streamEnd(streams) : this.#poll(wait, confirming));
         if (!confirming) failures = 0;
-        confirming = false;
+        confirming = streams !== null;
       } catch (cause) {
         if (this.#stopped) return;
         const error = toInboxError(cause);
-        if (error.code === 'other-receiver') return this.#supersede('other-receiver');
-        if (error.code === 'network') this.#doubt();
+        if (error.code === 'other-receiver') return this.#supersede(this.#otherReason);
         confirming = true;
+        if (error.cause === takenOver) continue;
+        if (error.code === 'network') this.#doubt();
         if (error.cause === replaced) continue;
-        const aborted = this.#waitTime.shorten(error, wait, Date.now() - started);
+        const aborted = streams ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
         if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
         if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
@@ -269,18 +314,58 @@ export class Inbox extends EventTarget {
    */
   async #poll(wait, confirming) {
     const started = Date.now();
-    const query = {after: this.#lastId, client: this.#client, ...this.#resume && {resume: '1'}, wait: String(wait)};
-    const {response, body} = await this.#request(query, this.#requestOptions('GET'), wait * 1000 + TIMEOUT_MARGIN);
+    const query = {after: this.#lastId, client: this.#client, ...this.#resume && {resume: '1'}};
+    this.#pollStop = new AbortController();
+    this.#polledAt = started;
+    const result = poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
+    this.#polled = result.then(() => {}, () => {});
+    const message = await result;
     if (this.#stopped) return;
-    if (response.headers.get('X-Poll-Ended') === 'superseded') return this.#supersede('replaced');
-    const pause = retryAfter(response);
-    if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
+    if (message === 'superseded') return this.#onSuperseded();
+    this.#onConfirmed();
+    void this.#upgrade();
+    if (message) await this.#receive(message);
+    else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
+  }
+
+  /** Opens a better transport than the present one, if one is due. The page loads its own parts first. */
+  async #upgrade() {
+    if (this.#upgrading || this.#transports.length === 0 || this.#streams?.due.length === 0) return;
+    this.#upgrading = true;
+    const {signal} = this.#stop;
+    await this.#sleep(UPGRADE_DELAY);
+    try {
+      if (!signal.aborted) this.#streams ??= await this.#loadStreams();
+      if (!signal.aborted) await this.#streams?.upgrade(signal);
+    } catch { /* its code did not arrive */ }
+    this.#upgrading = false;
+  }
+
+  async #loadStreams() {
+    const {Streams} = await import('./streams.js');
+    return new Streams({
+      names: this.#transports,
+      connection: this.#connection,
+      broken,
+      isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
+      takeOver: () => this.#takeOver(),
+      onMessage: message => this.#receive(message),
+      onTransport: () => this.#onTransport(),
+      onLost: () => this.#doubt(),
+      onOtherReceiver: () => this.#supersede(this.#otherReason),
+      upgrade: () => void this.#upgrade(),
+      onWake,
+      codeOf: problem => toProblemError(problem).code,
+    });
+  }
+
+  /** Notes that this client has the mailbox. */
+  #onConfirmed() {
     this.#resume = true;
+    this.#otherReason = 'other-receiver';
     this.#endDoubt();
     this.#setStatus('open');
     this.#setConnectionLost(false);
-    if (response.status === 200) await this.#dispatchMessage(response, body);
-    else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
   }
 
   /**
@@ -295,17 +380,66 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Dispatches a message. The next poll acknowledges it, so a message that is
-   * being handled during a crash is delivered again.
-   * @param {Response} response
-   * @param {ArrayBuffer} body
+   * Ends the present poll for a stream, when it has certainly arrived at the server: it would
+   * supersede the stream. Returns the ID that the stream acknowledges.
    */
-  async #dispatchMessage(response, body) {
-    const type = response.headers.get('Content-Type') ?? '';
-    const id = response.headers.get('X-Message-Id') ?? '';
-    this.#lastId = id;
+  async #takeOver() {
+    await Promise.race([this.#polled, this.#sleep(this.#polledAt + ARRIVAL_TIME - Date.now())]);
+    this.#pollStop.abort(takenOver);
+    return this.#lastId;
+  }
+
+  /**
+   * Ends the inbox because another client was started. If this client has just changed the
+   * transport, its own request can have come late: the next poll shows who has the mailbox.
+   */
+  #onSuperseded() {
+    if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
+    this.#otherReason = 'replaced';
+    throw new InboxError('network', 'another request of this client came late', {cause: replaced});
+  }
+
+  #onTransport() {
+    if (this.#stopped) return;
+    if (this.transport !== 'poll') this.#onConfirmed();
+    this.dispatchEvent(new CustomEvent('transport', {detail: this.transport}));
+  }
+
+  /**
+   * Waits for the end of the stream. Throws an InboxError if it is not one that a poll continues.
+   * @param {import('./streams.js').Streams} streams
+   */
+  async #streamEnd(streams) {
+    const end = await streams.ended;
+    if (this.#stopped || end === 'taken-over') return;
+    if (end === 'superseded') return this.#onSuperseded();
+    if (end === 'stopping') throw new InboxError('stopping', 'the server is shutting down', {retryAfter: 1});
+    if (end === 'claim-ended') return void (streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
+    const cause = end === 'offline' ? networkChange : end === 'replaced' ? replaced : undefined;
+    throw new InboxError('network', 'the connection was lost', {cause});
+  }
+
+  /**
+   * Dispatches a message, after those that arrived before it. The next poll, or an
+   * acknowledgement of the stream, acknowledges it later, so a message that is being
+   * handled during a crash is delivered again. Drops one that arrived before.
+   * @param {import('./transports.js').WireMessage} message
+   */
+  #receive(message) {
+    const isRepeated = this.#seen.has(message.id);
+    this.#seen.add(message.id);
+    if (this.#seen.size > MAX_SEEN) this.#seen.delete(/** @type {string} */ (this.#seen.values().next().value));
+    return this.#handled = this.#handled.then(async () => {
+      if (isRepeated || this.#stopped) return;
+      await this.#dispatchMessage(message);
+      this.#lastId = message.id;
+    });
+  }
+
+  /** @param {import('./transports.js').WireMessage} message */
+  async #dispatchMessage({id, from: encodedFrom, type, body}) {
     try {
-      const from = decodeURIComponent(response.headers.get('X-From') ?? '');
+      const from = decodeURIComponent(encodedFrom);
       const decoded = decode(type, body);
       const data = this.#sealer ? await this.#sealer.open(decoded, from) : decoded;
       if (!this.#stopped) this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data}}));
@@ -315,10 +449,11 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends a message, with retries. A POST that a proxy aborted while it waited is
+   * Sends a message, with retries, over the WebSocket or with a POST. One that was not answered
+   * when the WebSocket was lost is sent again. A POST that a proxy aborted while it waited is
    * repeated; a second time in a row is an error.
    * @param {string} to
-   * @param {{body: BodyInit, type: string}} message
+   * @param {import('./requests.js').Body} message
    * @param {number} wait seconds to wait for the recipient
    */
   async #deliver(to, message, wait) {
@@ -331,7 +466,7 @@ export class Inbox extends EventTarget {
       const remaining = Math.max(0, until - started);
       const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
       try {
-        await this.#post(to, message, seconds, remaining);
+        if (!await this.#sendOverStream(to, message, remaining)) await this.#post(to, message, seconds, remaining);
         if (this.#status === 'retrying') this.#setStatus('open');
         return;
       } catch (cause) {
@@ -350,12 +485,33 @@ export class Inbox extends EventTarget {
   }
 
   /**
+   * Sends a message over the WebSocket. Returns false if there is none, or it cannot take the
+   * message.
+   * @param {string} to
+   * @param {import('./requests.js').Body} message
+   * @param {number} remaining milliseconds until the send gives up
+   */
+  async #sendOverStream(to, message, remaining) {
+    const stream = this.#streams?.current;
+    if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
+    const body = await toSendable(message.body);
+    const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
+    try {
+      await stored;
+    } catch (failure) {
+      const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
+      throw problem ? toProblemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
+    }
+    return stored !== null;
+  }
+
+  /**
    * Sends one POST. While the recipient does not exist, the server waits, then
    * responds with 404. Browsers log a 404 to the console, so a POST that will be
    * retried is aborted shortly before. If the server stores the message at that
    * moment, the retry delivers it twice.
    * @param {string} to
-   * @param {{body: BodyInit, type: string}} message
+   * @param {import('./requests.js').Body} message
    * @param {number} seconds the time that the server should wait for the recipient
    * @param {number} remaining milliseconds until the send gives up
    */
@@ -365,7 +521,7 @@ export class Inbox extends EventTarget {
     /** @type {Record<string, string>} */
     const query = seconds > 0 ? {to, wait: String(seconds)} : {to};
     const limit = willRetry ? waited - ABORT_MARGIN : seconds * 1000 + TIMEOUT_MARGIN;
-    await this.#request(query, this.#requestOptions('POST', message), limit, willRetry);
+    await this.#requests.send('POST', query, {message, limit, willRetry, signals: [this.#stop.signal]});
   }
 
   /**
@@ -385,64 +541,6 @@ export class Inbox extends EventTarget {
       ? ABORT_MARGIN
       : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
     await this.#sleep(Math.min(delay, until - Date.now()), {from: to});
-  }
-
-  /**
-   * Sends a request and reads the whole response. Throws an InboxError.
-   * @param {Record<string, string>} query
-   * @param {RequestInit} options
-   * @param {number} limit timeout in milliseconds
-   * @param {boolean} [willRetry] whether a timeout means that the recipient does not exist yet
-   */
-  async #request(query, options, limit, willRetry = false) {
-    const abort = new AbortController();
-    const started = Date.now();
-    const stop = () => abort.abort();
-    const onOffline = () => abort.abort(networkChange);
-    const timer = setTimeout(stop, limit);
-    // A request that waits does not notice that its connection is dead, so it is aborted and repeated.
-    const unsubscribe = onWake(online => {
-      if (Date.now() - started >= (online ? MIN_AGE_ONLINE : MIN_AGE_ACTIVE)) abort.abort(replaced);
-    });
-    const {signal} = this.#stop;
-    globalThis.addEventListener?.('offline', onOffline);
-    signal.addEventListener('abort', stop);
-    try {
-      const response = await this.#fetch(this.#urlWith(query), {...options, signal: abort.signal});
-      return {response, body: await readResponse(response, options.method, query.after)};
-    } catch (cause) {
-      if (cause instanceof InboxError) throw cause;
-      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'the recipient does not exist yet');
-      throw new InboxError('network', 'the server cannot be reached', {cause: abort.signal.reason ?? cause});
-    } finally {
-      clearTimeout(timer);
-      unsubscribe();
-      globalThis.removeEventListener?.('offline', onOffline);
-      signal.removeEventListener('abort', stop);
-    }
-  }
-
-  /** @param {Record<string, string>} query */
-  #urlWith(query) {
-    // URLSearchParams would encode a space as +, which some servers do not decode.
-    const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
-    return `${this.#url}?${fields.join('&')}`;
-  }
-
-  /**
-   * Returns the fetch options of a request. no-store keeps identical GETs of two
-   * tabs from waiting for the browser's cache lock. omit keeps a 401 from opening
-   * the browser's login dialog. manual keeps the password from the target of a
-   * redirect, which is never an inbox server.
-   * @param {string} method
-   * @param {{body: BodyInit, type: string}} [message]
-   * @returns {RequestInit}
-   */
-  #requestOptions(method, message) {
-    /** @type {Record<string, string>} */
-    const headers = {Authorization: this.#authorization};
-    if (message) headers['Content-Type'] = message.type;
-    return {method, headers, body: message?.body, cache: 'no-store', credentials: 'omit', redirect: 'manual'};
   }
 
   /**
@@ -517,22 +615,30 @@ function isConnectionLoss({code, status}, aborted) {
   return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
 }
 
+/** @param {import('./transports.js').Problem} problem */
+function toProblemError(problem) {
+  try {
+    return problemError(problem);
+  } catch { // of another program
+    return new InboxError('refused', 'a proxy in front of the inbox server responded', {status: problem.status});
+  }
+}
+
 /**
- * Calls a listener when the page becomes active again or the device comes back
- * online: its connections can be dead without notice. Returns a function that
- * removes the listener.
- * @param {(online: boolean) => void} listener
+ * Returns the size of a body, for a string the largest that it can have.
+ * @param {BodyInit} body as encode returns it
  */
-function onWake(listener) {
-  const onActive = () => globalThis.document?.visibilityState !== 'hidden' && listener(false);
-  const onOnline = () => listener(true);
-  /** @type {[EventTarget | undefined, string, () => void][]} */
-  const events = [
-    [globalThis, 'online', onOnline], [globalThis, 'pageshow', onActive],
-    [globalThis.document, 'visibilitychange', onActive], [globalThis.document, 'resume', onActive],
-  ];
-  for (const [target, type, call] of events) target?.addEventListener?.(type, call);
-  return () => {
-    for (const [target, type, call] of events) target?.removeEventListener?.(type, call);
-  };
+function sizeOf(body) {
+  if (typeof body === 'string') return 3 * body.length;
+  return body instanceof Blob ? body.size : /** @type {ArrayBuffer} */ (body).byteLength;
+}
+
+/**
+ * @param {BodyInit} body as encode returns it
+ * @returns {Promise<string | Uint8Array>}
+ */
+async function toSendable(body) {
+  if (typeof body === 'string') return body;
+  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
+  return new Uint8Array(body instanceof Blob ? await body.arrayBuffer() : /** @type {ArrayBuffer} */ (body));
 }

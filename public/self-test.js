@@ -1,6 +1,6 @@
 /**
  * The checks of the connection on the self-test page: the browser, the server, a
- * mailbox and each STUN and TURN server. This module does not use the DOM. A row is
+ * mailbox, its streams, and each STUN and TURN server. This module does not use the DOM. A row is
  * plain data; strings.js has a sentence for each finding.
  */
 
@@ -8,6 +8,7 @@ import {diagnose, targets} from './diagnosis.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {random} from './room.js';
+import {broken} from './transports.js';
 
 /** Milliseconds that the server has to answer, and a message to come back. */
 const TIMEOUT = 10_000;
@@ -20,7 +21,8 @@ const FULL_CODES = [486, 508];
  * @typedef {import('./ice.js').UrlKind} UrlKind
  * @typedef {import('./diagnosis.js').ProbeResult} ProbeResult
  * @typedef {keyof typeof import('./strings.js').test.findings} Finding
- * @typedef {'browser'|'server'|'mailbox'|'camera'|'microphone'|UrlKind} Check
+ * @typedef {'websocket'|'stream'} StreamName
+ * @typedef {'browser'|'server'|'mailbox'|'camera'|'microphone'|StreamName|UrlKind} Check
  * @typedef {'waiting'|'running'|'ok'|'warning'|'failed'|'skipped'} RowState
  * @typedef {object} Row the result of one check
  * @property {Check} check
@@ -32,7 +34,7 @@ const FULL_CODES = [486, 508];
  */
 
 /** The checks that are listed before the server has named its STUN and TURN servers. @type {Check[]} */
-const initialChecks = ['browser', 'server', 'mailbox', 'stun', 'turn-udp', 'turn-tls'];
+const initialChecks = ['browser', 'server', 'mailbox', 'websocket', 'stream', 'stun', 'turn-udp', 'turn-tls'];
 
 /**
  * SelfTest is one run of the checks. It dispatches an event `rows` when its property
@@ -75,11 +77,31 @@ export class SelfTest extends EventTarget {
     if (browser.state === 'failed') return 'needsBrowser';
     const server = await this.#measure('server', () => this.#checkServer());
     if (server.state === 'failed') return 'needsServer';
-    const name = `test-${random()}`;
-    const inbox = new Inbox(new URL('inbox', this.#base), {name, password: random()});
-    try {
+    broken.clear();
+    return this.#withInbox([], async (inbox, name) => {
       await this.#measure('mailbox', () => checkMailbox(inbox, name, this.#abort.signal));
-      return await this.#checkIceServers(inbox);
+      const [skip] = await Promise.all([this.#checkIceServers(inbox), this.#checkStream('websocket'), this.#checkStream('stream')]);
+      return skip;
+    });
+  }
+
+  /** @param {StreamName} transport */
+  async #checkStream(transport) {
+    const {signal} = this.#abort;
+    await this.#withInbox([transport], (inbox, name) => this.#measure(transport, () => checkStream(inbox, name, transport, signal)));
+  }
+
+  /**
+   * Uses a new mailbox.
+   * @template T
+   * @param {StreamName[]} transports
+   * @param {(inbox: Inbox, name: string) => Promise<T>} use
+   */
+  async #withInbox(transports, use) {
+    const name = `test-${random()}`;
+    const inbox = new Inbox(new URL('inbox', this.#base), {name, password: random(), transports});
+    try {
+      return await use(inbox, name);
     } finally {
       inbox.release();
     }
@@ -139,7 +161,7 @@ export class SelfTest extends EventTarget {
     this.#set(row(check, 'running', 'running'));
     const started = performance.now();
     const found = await run();
-    const result = {...row(check, 'failed', 'cancelled'), ...found, ms: Math.round(performance.now() - started)};
+    const result = {...row(check, 'failed', 'cancelled'), ms: Math.round(performance.now() - started), ...found};
     this.#set(result);
     return result;
   }
@@ -218,6 +240,34 @@ export function checkMailbox(inbox, name, signal) {
     inbox.addEventListener('error', event => resolve(mailboxError(/** @type {CustomEvent} */ (event).detail)));
     inbox.start();
     inbox.send(name, token, {wait: TIMEOUT / 1000}).catch(() => {}); // an error event has reported it
+  });
+}
+
+/**
+ * Receives a message over a stream. Calls need none, so a failure is a warning.
+ * @param {Inbox} inbox that uses this transport
+ * @param {string} name of the mailbox
+ * @param {StreamName} transport
+ * @param {AbortSignal} signal
+ * @returns {Promise<Partial<Row>>}
+ */
+export function checkStream(inbox, name, transport, signal) {
+  const token = random();
+  let started = 0;
+  return new Promise(resolve => {
+    const timer = setTimeout(() => resolve({state: 'warning', finding: `${transport}Blocked`}), TIMEOUT);
+    signal.addEventListener('abort', () => resolve(failed('cancelled')));
+    inbox.addEventListener('transport', () => {
+      if (inbox.transport !== transport) return;
+      started = performance.now();
+      inbox.send(name, token).catch(() => {}); // an error event has reported it
+    });
+    inbox.addEventListener('message', () => {
+      clearTimeout(timer);
+      resolve({state: 'ok', finding: `${transport}Ok`, ms: Math.max(1, Math.round(performance.now() - started))});
+    });
+    inbox.addEventListener('error', event => resolve({...mailboxError(/** @type {CustomEvent} */ (event).detail), state: 'warning'}));
+    inbox.start();
   });
 }
 

@@ -109,14 +109,17 @@ export class StatsView {
   #summary = null;
   #list;
   #getStats;
+  #inbox;
 
   /**
    * @param {HTMLElement} list a dl element
    * @param {() => Promise<ReadonlyMap<string, any> | null>} getStats null without a connection
+   * @param {{transport: import('./transports.js').Transport}} inbox
    */
-  constructor(list, getStats) {
+  constructor(list, getStats, inbox) {
     this.#list = list;
     this.#getStats = getStats;
+    this.#inbox = inbox;
   }
 
   /** @param {boolean} open */
@@ -132,7 +135,10 @@ export class StatsView {
     const report = await this.#getStats().catch(() => null); // rejected by a closed connection
     if (!report) return this.#list.replaceChildren();
     this.#summary = summarize(report, this.#summary);
-    this.#list.replaceChildren(...describe(this.#summary).map(([name, value]) => row(name, value)));
+    const {statsTransport, transports} = strings.call;
+    const [path, ...others] = describe(this.#summary);
+    const lines = [path, [statsTransport, transports[this.#inbox.transport]], ...others];
+    this.#list.replaceChildren(...lines.map(([name, value]) => row(name, value)));
   }
 }
 

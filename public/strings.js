@@ -221,6 +221,8 @@ export const call = /* @__PURE__ */ section('call', {
   missingHint: 'You can join all the same, and see the other device.',
   screenCancelled: 'The screen was not shared.',
   statsPath: 'Path',
+  statsTransport: 'Messages of the server',
+  transports: {websocket: 'WebSocket', stream: 'event stream', poll: 'single requests'},
   statsRoundTrip: 'Round trip',
   statsReceived: 'Picture received',
   statsSent: 'Picture sent',
@@ -455,8 +457,8 @@ export const test = /* @__PURE__ */ section('test', {
   milliseconds: (/** @type {{ms: number}} */ {ms}) => `${ms} ms`,
   states: {waiting: 'Waiting', running: 'Testing', ok: 'OK', warning: 'Warning', failed: 'Failed', skipped: 'Skipped'},
   checks: {
-    'browser': 'Browser', 'server': 'Server', 'mailbox': 'Mailbox', 'stun': 'STUN', 'turn-udp': 'TURN over UDP',
-    'turn-tcp': 'TURN over TCP', 'turn-tls': 'TURN over TLS', 'camera': 'Camera', 'microphone': 'Microphone',
+    'browser': 'Browser', 'server': 'Server', 'mailbox': 'Mailbox', 'websocket': 'WebSocket', 'stream': 'Event stream', 'stun': 'STUN',
+    'turn-udp': 'TURN over UDP', 'turn-tcp': 'TURN over TCP', 'turn-tls': 'TURN over TLS', 'camera': 'Camera', 'microphone': 'Microphone',
   },
   numbered: (/** @type {{name: string, number: number}} */ {name, number}) => `${name} (${number})`,
   /** One sentence on what was found, and one of advice, by check and finding. */
@@ -489,6 +491,11 @@ export const test = /* @__PURE__ */ section('test', {
     mailboxLimited: {text: 'The server asks this device to slow down.', advice: 'Wait a minute, and run the test again.'},
     mailboxBusy: {text: 'The server is restarting or full.', advice: 'Run the test again in a minute.'},
     mailboxRefused: {text: 'The server refused the message.', advice: 'Open the page at the server’s own address, or tell its operator.'},
+
+    websocketOk: {text: 'A message over a WebSocket came back.', advice: 'Nothing to do.'},
+    websocketBlocked: {text: 'A proxy or a firewall blocks WebSockets.', advice: 'Calls work all the same: messages take another way.'},
+    streamOk: {text: 'A message over an event stream came back.', advice: 'Nothing to do.'},
+    streamBlocked: {text: 'A proxy holds back event streams.', advice: 'Calls work all the same: messages take another way.'},
 
     stunOk: {text: 'It answers, so that direct paths through routers can be found.', advice: 'Nothing to do.'},
     stunMissing: {text: 'The server offers none.', advice: 'Devices in different networks need it or a relay: ask the operator to turn it on (-turn).'},

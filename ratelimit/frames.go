@@ -148,7 +148,7 @@ func (c *throttledConn) charge() error {
 
 // charge returns how long the connection must wait, or an error if it must be dropped.
 func (f *FrameLimiter) charge(addr netip.Addr, n int) (time.Duration, error) {
-	wait := f.Limiter.chargeN(addr, n, maxPause, time.Now())
+	wait := f.Limiter.ChargeN(addr, n, maxPause, time.Now())
 	if wait <= 0 {
 		return 0, nil
 	}

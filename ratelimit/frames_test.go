@@ -109,7 +109,7 @@ func TestFrameLimiterDropsFloodOfManyConnections(t *testing.T) {
 		if dropped < 90 || p.Dropped() != int64(dropped) {
 			t.Errorf("got %d of 100 dropped and %d counted, want most", dropped, p.Dropped())
 		}
-		if wait := p.Limiter.chargeN(addr("192.0.2.1"), 1, maxPause, time.Now()); wait > maxPause+time.Second {
+		if wait := p.Limiter.ChargeN(addr("192.0.2.1"), 1, maxPause, time.Now()); wait > maxPause+time.Second {
 			t.Errorf("the address must wait %v, want about %v", wait, maxPause)
 		}
 	})

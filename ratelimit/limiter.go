@@ -146,9 +146,9 @@ func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
 	}
 }
 
-// chargeN takes n tokens even if they are not available, and returns how long until the
+// ChargeN takes n tokens even if they are not available, and returns how long until the
 // debt is paid. An address that owes more than maxDebt is not charged again.
-func (l *Limiter) chargeN(addr netip.Addr, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
+func (l *Limiter) ChargeN(addr netip.Addr, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
 	if l.budget.PerSecond <= 0 || n <= 0 {
 		return 0
 	}

@@ -76,8 +76,11 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 // Delay takes a token for something of a client that costs as much as a request, such as a frame
 // of a WebSocket. It returns zero, or without a token how long the client has to wait for it. r is
 // the request that began the connection.
-func (l *RequestLimiter) Delay(r *http.Request) time.Duration {
-	res := l.Limiter.Take(l.Addr(r), time.Now())
+func (l *RequestLimiter) Delay(r *http.Request) time.Duration { return l.DelayAddr(l.Addr(r)) }
+
+// DelayAddr is Delay for an address.
+func (l *RequestLimiter) DelayAddr(addr netip.Addr) time.Duration {
+	res := l.Limiter.Take(addr, time.Now())
 	if res.OK {
 		return 0
 	}

@@ -22,7 +22,7 @@ func scrapeAll(t *testing.T) string {
 	t.Helper()
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
 		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false", "-turn", "auto", "-turn-bind", "127.0.0.1:0")
-	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
+	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-compat", "peerjs,topics")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // nothing listens there

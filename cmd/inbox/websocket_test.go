@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -240,35 +238,4 @@ func TestWebSocketIsCounted(t *testing.T) {
 	p.claim("carol")
 	p.waitMetric(`inbox_requests_total{code="101",route="GET /inbox (WebSocket)"}`, 1)
 	p.waitMetric(`inbox_receivers{transport="websocket"}`, 1)
-}
-
-// TestWebSocketsOfTwoNodes relays between the nodes of a store, and moves a receiver between them.
-func TestWebSocketsOfTwoNodes(t *testing.T) {
-	port := redisPort(t)
-	startRedis(t, port, "geheim")
-	dir := t.TempDir()
-	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
-	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
-	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
-	options := []string{"-https=false", "-store-file", file, "-store-key-file", key}
-	first, second := start(t, options...), start(t, options...)
-	first.wantReady(http.StatusOK)
-	second.wantReady(http.StatusOK)
-	alice, bob := first.socket(t, "alice", "after="), second.socket(t, "bob", "after=")
-	last := ""
-	for i := range 20 {
-		alice.send("send %d bob text %d", i+1, i)
-		last = bob.want(fmt.Sprintf(`msg (\d+) alice text %d`, i))[0]
-		if i < 10 {
-			bob.send("ack %s", last)
-		}
-	}
-	moved := first.socket(t, "bob", "after="+last)
-	bob.want("end superseded")
-	bob.wantClose(4001)
-	alice.send("send 30 bob text there")
-	moved.want(`msg \d+ alice text there`)
-	moved.send("send 1 carol?wait=20 text hello")
-	second.socket(t, "carol", "").want(`msg \d+ bob text hello`)
-	moved.want("ok 1")
 }

@@ -14,6 +14,7 @@ package attack
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -69,6 +70,7 @@ func attacks(extended bool) []attack {
 		{name: "name exhaustion, 100 addresses", flags: fewNames, run: exhaustNames(100, ipv4Clients)},
 		{name: "name exhaustion, seven networks", flags: fewNames, run: exhaustNames(700, clientsOfSevenNetworks)},
 		{name: "incomplete bodies of 1 MiB", run: halfBodies},
+		{name: "PeerJS: junk, absent ids, large frames", flags: []string{"-https=false", "-compat=peerjs"}, run: peerjsFlood(200, 500, 4*seconds*time.Second)},
 		{name: "many header fields", run: manyFields},
 		{name: "unfinished headers of short fields", memory: tinyMemory, run: unfinished(extended, headerOf(fieldsOfFiveBytes))},
 		{name: "unfinished headers of distinct fields", memory: tinyMemory, run: unfinished(extended, headerOf(distinctFields()))},
@@ -97,7 +99,7 @@ func attacks(extended bool) []attack {
 		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
-	}, turnAttacks(seconds)...)
+	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds), topicAttacks(seconds))...)
 }
 
 // turnAttacks returns the attacks on the relay.

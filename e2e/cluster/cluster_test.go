@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,25 +180,24 @@ func (s *testCluster) stop(t *testing.T) {
 // dialer connects pair i to a preferred node, or to another one if that does not
 // answer, like clients with several addresses in the DNS. Each pair has its own source
 // address.
-func dialer(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	preferred := 0
-	var mu sync.Mutex
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		mu.Lock()
-		preferred++ // sender and receiver of a pair prefer different nodes
-		first := i + preferred
-		mu.Unlock()
-		var err error
-		for n := range nodeNames {
-			dial := net.Dialer{Timeout: 700 * time.Millisecond,
-				LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 99, 128+byte(i>>8), 1+byte(i))}}
-			var c net.Conn
-			if c, err = dial.DialContext(ctx, network, nodeAddr((first+n)%len(nodeNames))+":443"); err == nil {
-				return c, nil
-			}
+func dialer() func(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	var preferred [pairCount]atomic.Int32 // sender and receiver of a pair prefer different nodes
+	return func(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialNode(ctx, network, i, i+int(preferred[i].Add(1)))
 		}
-		return nil, err
 	}
+}
+
+func dialNode(ctx context.Context, network string, i, first int) (c net.Conn, err error) {
+	for n := range nodeNames {
+		dial := net.Dialer{Timeout: 700 * time.Millisecond,
+			LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 99, 128+byte(i>>8), 1+byte(i))}}
+		if c, err = dial.DialContext(ctx, network, nodeAddr((first+n)%len(nodeNames))+":443"); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
 }
 
 const pairCount = 12
@@ -207,12 +207,13 @@ const pairCount = 12
 // with an unknown result.
 func TestPeersLoseNothing(t *testing.T) {
 	s, counters := startCluster(t), new(talk.Counters)
-	server := talk.Server{URL: "https://inbox.test", Dial: dialer, RequestTimeout: 8 * time.Second}
+	server := talk.Server{URL: "https://inbox.test", Dial: dialer(), RequestTimeout: 8 * time.Second}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
 	var pairs []*talk.Pair
 	for i := range pairCount {
+		server.Transport = talk.Transports[i%len(talk.Transports)]
 		p := talk.NewPair(server, fmt.Sprint("pair-", i), i, counters)
 		pairs = append(pairs, p)
 		wg.Go(func() { p.Run(ctx) })

@@ -16,6 +16,10 @@ const (
 // cdnConfig makes nginx behave like a CDN: it has a certificate of its own, a cache and buffers,
 // sends the name of the site to the server over HTTPS, and names the client in a field.
 const cdnConfig = `
+map $http_upgrade $cdn_connection {
+	default upgrade;
+	""      close;
+}
 proxy_cache_path /var/cache/cdn keys_zone=cdn:1m;
 gzip on;
 gzip_types *;
@@ -24,6 +28,8 @@ proxy_set_header Host $host;
 proxy_set_header CF-Connecting-IP $remote_addr;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_set_header X-Forwarded-Proto $scheme;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection $cdn_connection;
 proxy_ssl_server_name on;
 proxy_ssl_name $host;
 proxy_cache cdn;

@@ -25,12 +25,16 @@ const limits = "INBOX_RATE=1\nINBOX_BURST=40\n"
 const pollTime = 25 * time.Second
 
 // checkMailboxes checks the server through what is in front of it, from several clients at once.
-func (m *machine) checkMailboxes(canceledPoll func(*machine)) {
+func (m *machine) checkMailboxes(canceledPoll func(*machine), more ...func(*machine)) {
 	m.t.Run("mailboxes", func(t *testing.T) {
-		for name, check := range map[string]func(*machine){
+		checks := map[string]func(*machine){
 			"whole poll": checkWholePoll, "message": checkMessage, "canceled poll": canceledPoll, "origin": checkOrigin,
-			"limit of a client": checkClientLimit,
-		} {
+			"limit of a client": checkClientLimit, "event stream": checkEventStream, "WebSocket": checkWebSocket,
+		}
+		for _, check := range more {
+			checks["browser"] = check
+		}
+		for name, check := range checks {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				part := *m

@@ -3,127 +3,117 @@ package recipes
 import (
 	"bufio"
 	"context"
-	"crypto/sha1"
-	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
+	"regexp"
 	"strings"
-	"testing"
+	"sync/atomic"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
-// standIn is an upstream with an event stream and a WebSocket that echoes a line.
-type standIn struct {
-	next chan struct{} // each value lets an event stream continue
+// checkEventStream checks that a message passes at once, and that the stream is open beyond the
+// first comment, which the server sends when nothing else was sent for as long as a poll.
+func checkEventStream(m *machine) {
+	client := m.client(30)
+	client.Timeout = 0 // of the whole response
+	ctx, cancel := context.WithTimeout(m.t.Context(), pollTime+waitTimeout)
+	defer cancel()
+	r := m.request("GET", "/inbox?after=", "erin", "").WithContext(ctx)
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := client.Do(r)
+	m.must(err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		m.t.Fatalf("event stream: got %s", resp.Status)
+	}
+	lines := bufio.NewReader(resp.Body)
+	m.wantLine(lines, "retry: ")
+	for _, text := range []string{"first", "second"} {
+		m.wantStatus(m.client(31), m.request("POST", "/inbox?to=erin", "dave", text), http.StatusOK)
+		id := strings.TrimPrefix(m.wantLine(lines, "id: "), "id: ")
+		if got := m.wantLine(lines, "data: "); !strings.Contains(got, `"body64"`) {
+			m.t.Errorf("event stream: got %q, want the message", got)
+		}
+		m.wantStatus(m.client(32), m.request("POST", "/inbox/ack?upTo="+id, "erin", ""), http.StatusNoContent)
+		if text == "first" {
+			m.wantLine(lines, ":")
+		}
+	}
 }
 
-// checkStreams replaces the server by a stand-in at the address that the proxy knows, and checks
-// that the proxy neither buffers an event stream nor refuses a WebSocket.
-func (m *machine) checkStreams(addr string) {
+// wantLine returns the next line that begins with a text.
+func (m *machine) wantLine(lines *bufio.Reader, prefix string) string {
 	m.t.Helper()
-	s := &standIn{next: make(chan struct{}, 1)}
-	var l net.Listener
-	m.must(network.Do(m.name, func() (err error) {
-		l, err = net.Listen("tcp", addr)
-		return err
-	}))
-	server := &http.Server{Handler: s}
-	go server.Serve(l)
-	m.t.Cleanup(func() { server.Close() })
-	m.t.Run("event stream", func(t *testing.T) { m.checkEventStream(t, s) })
-	m.t.Run("WebSocket", m.checkWebSocket)
-}
-
-func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && strings.EqualFold(r.Header.Get("Connection"), "upgrade"):
-		echoLine(w, r)
-	case r.Header.Get("Accept") == "text/event-stream":
-		s.serveEvents(w)
-	default:
-		http.Error(w, fmt.Sprintf("no stream: %v", r.Header), http.StatusBadRequest)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			m.t.Fatalf("event stream: want %q: %v", prefix, err)
+		}
+		if strings.HasPrefix(line, prefix) {
+			return strings.TrimSuffix(line, "\n")
+		}
 	}
 }
 
-// serveEvents sends the second event only after the client has received the first.
-func (s *standIn) serveEvents(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	io.WriteString(w, "data: first\n\n")
-	w.(http.Flusher).Flush()
-	select {
-	case <-s.next:
-		io.WriteString(w, "data: second\n\n")
-	case <-time.After(waitTimeout / 2):
-		io.WriteString(w, "data: the first one was held back\n\n")
+// checkWebSocket checks that messages pass in both directions, and that the connection is open
+// beyond the first ping.
+func checkWebSocket(m *machine) {
+	client := overHTTP1(m.client(33)) // an upgrade is one of HTTP/1.1
+	client.Timeout = 0                // with one, the connection cannot be written to
+	ctx, cancel := context.WithTimeout(m.t.Context(), pollTime+waitTimeout)
+	defer cancel()
+	var pings atomic.Int64
+	c, _, err := websocket.Dial(ctx, "wss://"+site+"/inbox", &websocket.DialOptions{
+		HTTPClient: client, Subprotocols: []string{"inbox.1"},
+		OnPingReceived: func(context.Context, []byte) bool { pings.Add(1); return true },
+	})
+	m.must(err)
+	defer c.CloseNow()
+	write := func(format string, args ...any) {
+		m.t.Helper()
+		m.must(c.Write(ctx, websocket.MessageText, fmt.Appendf(nil, format, args...)))
+	}
+	want := func(pattern string) []string {
+		m.t.Helper()
+		_, frame, err := c.Read(ctx)
+		m.must(err)
+		found := regexp.MustCompile("^" + pattern + "$").FindStringSubmatch(string(frame))
+		if found == nil {
+			m.t.Fatalf("WebSocket: got %q, want %s", frame, pattern)
+		}
+		return found
+	}
+	write("hello frank password%%20of%%20frank after=")
+	want(`welcome \d+ \d+ \d+ \d+`)
+	for ref := 1; ref <= 2; ref++ {
+		write("send %d frank text hello %d", ref, ref)
+		var id string
+		for range 2 { // in either order
+			if found := want(fmt.Sprintf(`ok %d|msg (\d+) frank text hello %d`, ref, ref)); found[1] != "" {
+				id = found[1]
+			}
+		}
+		write("ack %s", id)
+		if ref == 1 {
+			// The library answers the ping while it waits for the next message.
+			go m.postLater(pollTime + 3*time.Second)
+			want(`msg \d+ dave bytes later`)
+			if pings.Load() == 0 {
+				m.t.Errorf("got no ping in %v", pollTime)
+			}
+		}
 	}
 }
 
-// echoLine accepts a WebSocket (RFC 6455, section 4.2.2) and echoes a line.
-func echoLine(w http.ResponseWriter, r *http.Request) {
-	c, rw, err := w.(http.Hijacker).Hijack()
+// postLater sends a message to the WebSocket.
+func (m *machine) postLater(after time.Duration) {
+	time.Sleep(after)
+	resp, err := m.client(34).Do(m.request("POST", "/inbox?to=frank", "dave", "later"))
 	if err != nil {
+		m.t.Error(err)
 		return
 	}
-	defer c.Close()
-	fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-		acceptKey(r.Header.Get("Sec-WebSocket-Key")))
-	rw.Flush()
-	line, err := rw.ReadString('\n')
-	if err == nil {
-		io.WriteString(rw, line)
-		rw.Flush()
-	}
-}
-
-func acceptKey(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-func (m *machine) checkEventStream(t *testing.T, s *standIn) {
-	r := m.request("GET", "/inbox", "alice", "")
-	r.Header.Set("Accept", "text/event-stream")
-	resp, err := m.client(30).Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	events := bufio.NewReader(resp.Body)
-	for _, want := range []string{"data: first\n", "\n", "data: second\n"} {
-		if got, err := events.ReadString('\n'); err != nil || got != want {
-			t.Fatalf("got %q, %v (%s), want %q", got, err, resp.Status, want)
-		}
-		if want == "\n" {
-			s.next <- struct{}{}
-		}
-	}
-}
-
-func (m *machine) checkWebSocket(t *testing.T) {
-	client := overHTTP1(m.client(31)) // an upgrade is one of HTTP/1.1
-	client.Timeout = 0                // with one, the connection cannot be written to
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
-	defer cancel()
-	r := m.request("GET", "/inbox", "alice", "").WithContext(ctx)
-	const key = "dGhlIHNhbXBsZSBub25jZQ=="
-	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key} {
-		r.Header.Set(name, value)
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	c, isStream := resp.Body.(io.ReadWriteCloser)
-	if resp.StatusCode != http.StatusSwitchingProtocols || !isStream || resp.Header.Get("Sec-WebSocket-Accept") != acceptKey(key) {
-		t.Fatalf("got %s and %v, want an accepted WebSocket", resp.Status, resp.Header)
-	}
-	if _, err := io.WriteString(c, "a frame\n"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := bufio.NewReader(c).ReadString('\n'); err != nil || got != "a frame\n" {
-		t.Errorf("got %q, %v, want the frame", got, err)
-	}
+	resp.Body.Close()
 }

@@ -41,47 +41,88 @@ func startService(t *testing.T, withSocket bool) *service {
 	return s
 }
 
-// startTraffic runs pairs until end is called, which waits for the last messages.
-func startTraffic(s *service, pairs int, t *talk.Counters) (talkingPairs []*talk.Pair, end func()) {
+// traffic is pairs that talk, with counters for each transport.
+type traffic struct {
+	pairs    []*talk.Pair
+	counters map[talk.Transport]*talk.Counters
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+func newTraffic() (*traffic, context.Context) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for i := range pairs {
-		p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("pair-", i), i, t)
-		talkingPairs = append(talkingPairs, p)
-		wg.Go(func() { p.Run(ctx) })
+	f := &traffic{counters: map[talk.Transport]*talk.Counters{}, cancel: cancel}
+	for _, transport := range talk.Transports {
+		f.counters[transport] = new(talk.Counters)
 	}
-	return talkingPairs, func() { cancel(); wg.Wait() }
+	return f, ctx
+}
+
+// startTraffic runs pairs, in turn over each transport, until end is called.
+func startTraffic(s *service, pairs int, server talk.Server) *traffic {
+	f, ctx := newTraffic()
+	server.URL = "https://" + s.addr
+	for i := range pairs {
+		server.Transport = talk.Transports[i%len(talk.Transports)]
+		p := talk.NewPair(server, fmt.Sprint("pair-", i), i, f.counters[server.Transport])
+		f.pairs = append(f.pairs, p)
+		f.running.Go(func() { p.Run(ctx) })
+	}
+	return f
+}
+
+// end waits for the last messages.
+func (f *traffic) end() {
+	f.cancel()
+	f.running.Wait()
+}
+
+// checkNoLoss checks each transport.
+func (f *traffic) checkNoLoss(t *testing.T) {
+	t.Helper()
+	for _, transport := range talk.Transports {
+		t.Log(transport)
+		f.counters[transport].CheckNoLoss(t, false)
+	}
+}
+
+// refused returns how many connections were refused.
+func (f *traffic) refused() (n int) {
+	for _, c := range f.counters {
+		n += c.Stats().Refused
+	}
+	return n
 }
 
 const (
 	restartCount    = 5
 	restartInterval = 700 * time.Millisecond
-	pairCount       = 8
+	pairCount       = 9
 )
 
 // With a socket that stays open, restarts under load lose no message and refuse no
 // connection.
 func TestRestartsWithSocketActivation(t *testing.T) {
-	s, counters := startService(t, true), &talk.Counters{}
-	_, stopTraffic := startTraffic(s, pairCount, counters)
+	s := startService(t, true)
+	pairs := startTraffic(s, pairCount, talk.Server{})
 	downtime := restartRepeatedly(t, s)
-	stopTraffic()
+	pairs.end()
 	t.Logf("%d restarts, total downtime %v", restartCount, downtime)
-	counters.CheckNoLoss(t, false)
-	if counters.Stats().Refused > 0 {
-		t.Errorf("got %d refused connections, want none", counters.Stats().Refused)
+	pairs.checkNoLoss(t)
+	if n := pairs.refused(); n > 0 {
+		t.Errorf("got %d refused connections, want none", n)
 	}
 }
 
 // A server that binds its own socket refuses connections during a restart, but loses no
 // message.
 func TestRestartsLoseNothing(t *testing.T) {
-	s, counters := startService(t, false), &talk.Counters{}
-	_, stopTraffic := startTraffic(s, pairCount, counters)
+	s := startService(t, false)
+	pairs := startTraffic(s, pairCount, talk.Server{})
 	downtime := restartRepeatedly(t, s)
-	stopTraffic()
+	pairs.end()
 	t.Logf("%d restarts, total downtime %v", restartCount, downtime)
-	counters.CheckNoLoss(t, false)
+	pairs.checkNoLoss(t)
 }
 
 func restartRepeatedly(t *testing.T, s *service) (downtime time.Duration) {
@@ -100,27 +141,30 @@ func restartRepeatedly(t *testing.T, s *service) (downtime time.Duration) {
 // A crash loses the messages in memory. Peers recover automatically, and messages
 // accepted afterwards arrive.
 func TestCrashLosesOnlyMemory(t *testing.T) {
-	s, counters := startService(t, false), &talk.Counters{}
-	pairs, stopTraffic := startTraffic(s, pairCount, counters)
+	s := startService(t, false)
+	pairs := startTraffic(s, pairCount, talk.Server{})
 	time.Sleep(restartInterval)
 	s.crash()
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range pairs {
+	for _, p := range pairs.pairs {
 		p.ResetAccepted()
 	}
 	time.Sleep(3 * time.Second)
-	stopTraffic()
-	f := counters.Stats()
-	t.Log(f)
-	after := 0
-	for _, p := range pairs {
-		after += p.Accepted()
+	pairs.end()
+	for i, p := range pairs.pairs {
+		if p.Accepted() == 0 {
+			t.Errorf("after the crash: got no message accepted of pair %d", i)
+		}
 	}
-	if after == 0 || f.Lost > 0 || f.Unexpected > 0 {
-		t.Errorf("after the crash: got %d messages accepted, %d lost, %d unexpected responses %q, want some accepted, none lost",
-			after, f.Lost, f.Unexpected, f.UnexpectedSamples)
+	for transport, counters := range pairs.counters {
+		f := counters.Stats()
+		t.Log(transport, f)
+		if f.Lost > 0 || f.Unexpected > 0 || f.Misordered > 0 {
+			t.Errorf("after the crash: got %d messages lost, %d misordered, %d unexpected responses %q, want none",
+				f.Lost, f.Misordered, f.Unexpected, f.UnexpectedSamples)
+		}
 	}
 }
 
@@ -130,16 +174,9 @@ const startCount = 4
 // TestSoak runs steady and short-lived pairs through restarts. The environment variable
 // SOAK is the duration, as in SOAK=8h.
 func TestSoak(t *testing.T) {
-	duration := 45 * time.Second
-	if text := os.Getenv("SOAK"); text != "" {
-		var err error
-		if duration, err = time.ParseDuration(text); err != nil || duration < 20*time.Second {
-			t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
-		}
-	}
-	s, counters, churnCounters := startService(t, true), &talk.Counters{}, &talk.Counters{}
-	_, stopTraffic := startTraffic(s, pairCount, counters)
-	stopChurn := churn(s, churnCounters)
+	duration := durationOr(t, 45*time.Second)
+	s := startService(t, true)
+	pairs, guests := startTraffic(s, pairCount, talk.Server{}), churn(s)
 	var series []sampleSeries
 	for i := range startCount {
 		if i > 0 {
@@ -149,11 +186,11 @@ func TestSoak(t *testing.T) {
 		}
 		series = append(series, collectSamples(t, s, duration/startCount))
 	}
-	stopChurn()
-	stopTraffic()
-	counters.CheckNoLoss(t, false)
-	churnCounters.CheckNoLoss(t, false)
-	if refused := counters.Stats().Refused + churnCounters.Stats().Refused; refused > 0 {
+	guests.end()
+	pairs.end()
+	pairs.checkNoLoss(t)
+	guests.checkNoLoss(t)
+	if refused := pairs.refused() + guests.refused(); refused > 0 {
 		t.Errorf("got %d refused connections, want none", refused)
 	}
 	for i, l := range series {
@@ -166,6 +203,20 @@ func TestSoak(t *testing.T) {
 	for _, g := range growth("from the first run to the last", series[0], series[startCount-1]) {
 		t.Error(g)
 	}
+}
+
+// durationOr returns the duration of the environment variable SOAK, or another one without it.
+func durationOr(t *testing.T, other time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("SOAK")
+	if text == "" {
+		return other
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration < 20*time.Second {
+		t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
+	}
+	return duration
 }
 
 // collectSamples samples the server for the given duration.
@@ -181,14 +232,15 @@ func collectSamples(t *testing.T, s *service, duration time.Duration) (series sa
 	return series
 }
 
-// churn runs short-lived pairs with new names and addresses until stop is called.
-func churn(s *service, t *talk.Counters) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
+// churn runs short-lived pairs with new names and addresses until it is ended.
+func churn(s *service) *traffic {
+	f, ctx := newTraffic()
 	for worker := range 4 {
-		wg.Go(func() {
+		f.running.Go(func() {
 			for n := worker; ctx.Err() == nil; n += 4 {
-				p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("guest-", n), 1000+n%60000, t)
+				transport := talk.Transports[n%len(talk.Transports)]
+				server := talk.Server{URL: "https://" + s.addr, Transport: transport}
+				p := talk.NewPair(server, fmt.Sprint("guest-", n), 1000+n%60000, f.counters[transport])
 				talkCtx, stopTalking := context.WithTimeout(ctx, 200*time.Millisecond)
 				p.Run(talkCtx)
 				stopTalking()
@@ -198,5 +250,5 @@ func churn(s *service, t *talk.Counters) (stop func()) {
 			}
 		})
 	}
-	return func() { cancel(); wg.Wait() }
+	return f
 }

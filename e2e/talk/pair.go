@@ -3,49 +3,75 @@ package talk
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
 // peer is a client with its own connections and source address.
 type peer struct {
-	server, name string
-	httpClient   *http.Client
+	server, name    string
+	transport       Transport
+	timeout         time.Duration // of a request
+	httpClient      *http.Client
+	socketTransport *http.Transport // HTTP/1.1
+	socket          *socket         // of a sender; nil without one
 	*Counters
 }
 
 // newPeer creates a peer that speaks HTTP/1.1 or HTTP/2, depending on i. Dead HTTP/2
 // connections are detected by pings within half the request timeout.
 func newPeer(s Server, name string, i int, t *Counters) *peer {
-	return &peer{s.URL, name, &http.Client{Timeout: s.requestTimeout(), Transport: &http.Transport{
-		DialContext:       s.dial(i),
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // self-signed certificate
-		ForceAttemptHTTP2: i%2 == 0,
-		HTTP2:             &http.HTTP2Config{SendPingTimeout: s.requestTimeout() / 4, PingTimeout: s.requestTimeout() / 4},
-	}}, t}
+	newTransport := func() *http.Transport {
+		return &http.Transport{
+			DialContext:     s.dial(i),
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // self-signed certificate
+		}
+	}
+	transport, timeout := newTransport(), s.requestTimeout()
+	transport.ForceAttemptHTTP2 = i%2 == 0
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: timeout / 4, PingTimeout: timeout / 4}
+	return &peer{
+		server: s.URL, name: name, transport: s.Transport, timeout: timeout, Counters: t,
+		httpClient: &http.Client{Timeout: timeout, Transport: transport}, socketTransport: newTransport(),
+	}
 }
 
-func (p *peer) request(
-	ctx context.Context, method string, query url.Values, body string,
-) (*http.Response, string, error) {
-	r, err := http.NewRequestWithContext(ctx, method, p.server+"/inbox?"+query.Encode(), strings.NewReader(body))
-	if err != nil {
-		return nil, "", err
+func (p *peer) password() string { return "secret of " + p.name }
+
+// close closes the connections that are not in use.
+func (p *peer) close() {
+	p.closeSocket()
+	p.httpClient.CloseIdleConnections()
+	p.socketTransport.CloseIdleConnections()
+}
+
+// send leaves a message in a mailbox. For ambiguous results it returns an error.
+func (p *peer) send(to, text string) (*http.Response, error) {
+	// Not the context of the caller: after a cancellation it is unknown if the message was accepted.
+	ctx := context.Background()
+	if p.transport == WebSocket {
+		return p.sendFrame(ctx, to, text)
 	}
-	r.GetBody = nil // the transport must not retry: retries are counted here
-	r.SetBasicAuth(p.name, "secret of "+p.name)
-	resp, err := p.httpClient.Do(r)
-	if err != nil {
-		return nil, "", err
+	resp, _, err := p.do(ctx, "POST", "/inbox", url.Values{"to": {to}, "wait": {"5"}}, text)
+	return resp, err
+}
+
+// receive passes the messages after one on until a response, or a stream, ends.
+func (p *peer) receive(ctx context.Context, after string, each func(id, text string)) (*http.Response, error) {
+	switch p.transport {
+	case SSE:
+		return p.receiveEvents(ctx, after, each)
+	case WebSocket:
+		return p.receiveFrames(ctx, after, each)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return resp, string(text), err
+	resp, text, err := p.do(ctx, "GET", "/inbox", url.Values{"after": {after}, "wait": {"2"}}, "")
+	if err == nil && resp.StatusCode == http.StatusOK {
+		each(resp.Header.Get("X-Message-Id"), text)
+	}
+	return resp, err
 }
 
 // Pair is a sender and a receiver, with the numbers that were sent and received.
@@ -53,6 +79,7 @@ type Pair struct {
 	sender, receiver   *peer
 	mu                 sync.Mutex
 	accepted, received map[string]int
+	highest            int // number received
 	senderDone         bool
 }
 
@@ -66,12 +93,10 @@ func NewPair(s Server, name string, i int, t *Counters) *Pair {
 
 // send sends increasing numbers until ctx ends and repeats each until it is accepted.
 func (p *Pair) send(ctx context.Context) {
-	query := url.Values{"to": {p.receiver.name}, "wait": {"5"}}
 	for n := 0; ctx.Err() == nil; n++ {
 		text := strconv.Itoa(n)
 		for ctx.Err() == nil {
-			// Not ctx: after a cancellation it is unknown if the message was accepted.
-			resp, _, err := p.sender.request(context.Background(), "POST", query, text)
+			resp, err := p.sender.send(p.receiver.name, text)
 			if err == nil && resp.StatusCode == http.StatusOK {
 				p.countMessage(p.accepted, text)
 				p.sender.update(func(f *Stats) { f.Accepted++ })
@@ -92,20 +117,39 @@ func (p *Pair) countMessage(counts map[string]int, text string) {
 // receive receives and acknowledges messages until ctx ends or all accepted ones have
 // arrived.
 func (p *Pair) receive(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	after, last := "", time.Now()
+	each := func(id, text string) {
+		after = id
+		p.arrived(text)
+		gap := time.Since(last)
+		last = time.Now()
+		p.receiver.update(func(f *Stats) { f.MaxGap = max(f.MaxGap, gap) })
+		if p.allReceived() {
+			cancel() // ends a stream
+		}
+	}
 	for ctx.Err() == nil && !p.allReceived() {
-		resp, text, err := p.receiver.request(ctx, "GET", url.Values{"after": {after}, "wait": {"2"}}, "")
-		switch {
-		case err == nil && resp.StatusCode == http.StatusOK:
-			after = resp.Header.Get("X-Message-Id")
-			p.countMessage(p.received, text)
-			gap := time.Since(last)
-			last = time.Now()
-			p.receiver.update(func(f *Stats) { f.MaxGap = max(f.MaxGap, gap) })
-		case err == nil && resp.StatusCode == http.StatusNoContent && resp.Header.Get("Retry-After") == "":
-		default:
+		resp, err := p.receiver.receive(ctx, after, each)
+		isEmpty := err == nil && resp.StatusCode == http.StatusNoContent && resp.Header.Get("Retry-After") == ""
+		if !isEmpty && (err != nil || resp.StatusCode != http.StatusOK) {
 			p.receiver.recordFailure(ctx, resp, err)
 		}
+	}
+}
+
+// arrived counts a number that was received. The first arrival of each must be in order.
+func (p *Pair) arrived(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.received[text]++
+	n, err := strconv.Atoi(text)
+	if err == nil && p.received[text] == 1 {
+		if n < p.highest {
+			p.receiver.update(func(f *Stats) { f.Misordered++ })
+		}
+		p.highest = max(p.highest, n)
 	}
 }
 
@@ -148,8 +192,8 @@ func (p *Pair) Received() int {
 // DeleteInbox deletes the receiver's mailbox, ignoring errors, and closes its idle
 // connections.
 func (p *Pair) DeleteInbox() {
-	_, _, _ = p.receiver.request(context.Background(), "DELETE", nil, "")
-	p.receiver.httpClient.CloseIdleConnections()
+	_, _, _ = p.receiver.do(context.Background(), "DELETE", "/inbox", nil, "")
+	p.receiver.close()
 }
 
 // Run sends until ctx ends, waits up to drainTimeout for outstanding messages, and
@@ -163,11 +207,14 @@ func (p *Pair) Run(ctx context.Context) {
 	p.mu.Lock()
 	p.senderDone = true
 	p.mu.Unlock()
+	if p.allReceived() {
+		stopReceiving() // ends a stream
+	}
 	defer time.AfterFunc(drainTimeout, stopReceiving).Stop()
 	<-received
 	p.updateTotals()
 	for _, peer := range []*peer{p.sender, p.receiver} {
-		peer.httpClient.CloseIdleConnections()
+		peer.close()
 	}
 }
 

@@ -30,8 +30,11 @@ type Server struct {
 	// separate loopback address for each pair, so that limits per address do not apply
 	// to all pairs together.
 	Dial func(i int) func(ctx context.Context, network, addr string) (net.Conn, error)
-	// RequestTimeout bounds a request; 0 means one minute.
+	// RequestTimeout bounds a request, and the time without a message on a stream; 0 means one
+	// minute.
 	RequestTimeout time.Duration
+	// Transport is that of the receivers.
+	Transport Transport
 }
 
 func (s Server) dial(i int) func(context.Context, string, string) (net.Conn, error) {
@@ -52,6 +55,8 @@ func (s Server) requestTimeout() time.Duration {
 // Stats are the counts.
 type Stats struct {
 	Accepted, Delivered, Lost, Duplicated int
+	// Misordered counts messages that arrived after a later one, not counting duplicates.
+	Misordered int
 	// Refused counts refused connections, NoResponse requests without a response,
 	// RetryAfter responses with that header, Unexpected all other responses.
 	Refused, NoResponse, RetryAfter, Unexpected int
@@ -62,9 +67,9 @@ type Stats struct {
 }
 
 func (f Stats) String() string {
-	return fmt.Sprintf("accepted %d, delivered %d, lost %d, duplicated %d, "+
+	return fmt.Sprintf("accepted %d, delivered %d, lost %d, misordered %d, duplicated %d, "+
 		"connections refused %d, requests without a response %d, responses with Retry-After %d, longest gap %v",
-		f.Accepted, f.Delivered, f.Lost, f.Duplicated, f.Refused, f.NoResponse, f.RetryAfter, f.MaxGap.Round(10*time.Millisecond))
+		f.Accepted, f.Delivered, f.Lost, f.Misordered, f.Duplicated, f.Refused, f.NoResponse, f.RetryAfter, f.MaxGap.Round(10*time.Millisecond))
 }
 
 // Counters accumulates the Stats of several pairs. The zero value is ready to use. It
@@ -93,7 +98,7 @@ func (t *Counters) update(change func(*Stats)) {
 	change(&t.stats)
 }
 
-// CheckNoLoss fails the test if a message was lost, if there are more duplicates than
+// CheckNoLoss fails the test if a message was lost or out of order, if there are more duplicates than
 // requests without a response, or if a response was unexpected. If the store can fail,
 // requests with Retry-After are ambiguous as well: the store can have accepted their
 // message.
@@ -103,6 +108,9 @@ func (t *Counters) CheckNoLoss(test testing.TB, storeMayFail bool) {
 	test.Log(f)
 	if f.Lost > 0 || f.Accepted == 0 || f.Delivered < f.Accepted {
 		test.Errorf("got %d of %d messages lost, want none, and at least one accepted", f.Lost, f.Accepted)
+	}
+	if f.Misordered > 0 {
+		test.Errorf("got %d messages out of order, want none", f.Misordered)
 	}
 	ambiguous := f.NoResponse
 	if storeMayFail {

@@ -1,17 +1,20 @@
 package memstore
 
-import "inbox/inbox"
+import (
+	"inbox/inbox"
+	"inbox/inbox/quota"
+)
 
 // charge counts the bytes of n against the store and its payer. The payer's
 // share is that of a store with this much queued.
 func (m *Store) charge(n *node, queued int64) error {
-	a, err := m.ledger.Charge(n.Payer, inbox.Usage{Bytes: n.size()}, inbox.Usage{Bytes: queued})
+	a, err := m.ledger.Charge(n.Payer, quota.Usage{Bytes: n.size()}, quota.Usage{Bytes: queued})
 	if err != nil {
 		return err
 	}
 	if total := m.bytes.Add(n.size()); m.limits.MaxQueuedBytes > 0 && total > m.limits.MaxQueuedBytes {
 		m.bytes.Add(-n.size())
-		m.ledger.Refund(a, inbox.Usage{Bytes: n.size()})
+		m.ledger.Refund(a, quota.Usage{Bytes: n.size()})
 		return inbox.ErrStoreFull
 	}
 	m.messages.Add(1)
@@ -22,7 +25,7 @@ func (m *Store) charge(n *node, queued int64) error {
 func (m *Store) refund(n *node) {
 	m.bytes.Add(-n.size())
 	m.messages.Add(-1)
-	m.ledger.Refund(n.payer, inbox.Usage{Bytes: n.size()})
+	m.ledger.Refund(n.payer, quota.Usage{Bytes: n.size()})
 }
 
 func (m *Store) refundAll(n *node) {
@@ -38,7 +41,7 @@ func (m *Store) release(b *box) {
 		return
 	}
 	m.inboxes.Add(-1)
-	m.ledger.Refund(b.payer, inbox.Usage{Inboxes: 1})
+	m.ledger.Refund(b.payer, quota.Usage{Inboxes: 1})
 	m.refundAll(b.first)
 	b.first, b.last = nil, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 const (
@@ -38,14 +39,14 @@ type Store struct {
 	inboxes   atomic.Int64
 	bytes     atomic.Int64
 	messages  atomic.Int64
-	ledger    *inbox.Ledger
+	ledger    *quota.Ledger
 	reclaimed atomic.Int64 // when reclaim last ran
 	shards    [shardCount]shard
 }
 
 // New returns an empty store.
 func New(limits inbox.Limits) *Store {
-	m := &Store{limits: limits, ledger: inbox.NewLedger(limits), start: time.Now(), seed: maphash.MakeSeed()}
+	m := &Store{limits: limits, ledger: quota.NewLedger(limits), start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range m.shards {
 		m.shards[i].boxes = make(map[string]*box)
 		m.shards[i].claimWaiters = make(map[string]*claimWaiter)
@@ -116,7 +117,7 @@ func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Pa
 		m.inboxes.Add(-1)
 		return nil, inbox.ErrTooManyInboxes
 	}
-	a, err := m.ledger.Charge(payer, inbox.Usage{Inboxes: 1}, inbox.Usage{Inboxes: int(n - 1)})
+	a, err := m.ledger.Charge(payer, quota.Usage{Inboxes: 1}, quota.Usage{Inboxes: int(n - 1)})
 	if err != nil {
 		m.inboxes.Add(-1)
 		return nil, err

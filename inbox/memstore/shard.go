@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 // errWaitTimeout ends a Put that has waited as long as its caller allowed.
@@ -48,14 +49,14 @@ type box struct {
 	first, last  *node
 	count        int
 	bytes        int64
-	payer        *inbox.Account
+	payer        *quota.Account
 	watches      *watch // newest first; a watched claim does not expire
 }
 
 // node is one queued message.
 type node struct {
 	inbox.Message // without its Payer, which the account has
-	payer         *inbox.Account
+	payer         *quota.Account
 	next          *node
 }
 

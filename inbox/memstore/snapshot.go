@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 // SnapshotStats counts what was saved or restored, and what was dropped: by
@@ -213,7 +214,7 @@ func (m *Store) restoreBox(s savedBox) (*box, error) {
 	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
 		return nil, nil
 	}
-	a, err := m.ledger.Charge(s.payer, inbox.Usage{Inboxes: 1}, inbox.Usage{})
+	a, err := m.ledger.Charge(s.payer, quota.Usage{Inboxes: 1}, quota.Usage{})
 	if err != nil {
 		return nil, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 // The format of a snapshot, with numbers in big endian:
@@ -75,7 +76,7 @@ func savedMessageBytes(b *box) (sum int64) {
 
 func textBytes(s string) int64 { return 2 + int64(len(s)) }
 
-func payerBytes(a *inbox.Account) int64 {
+func payerBytes(a *quota.Account) int64 {
 	if a == nil {
 		return 2 * textBytes("")
 	}
@@ -110,7 +111,7 @@ func (e *encoder) message(n *node) {
 	e.write(n.Body)
 }
 
-func (e *encoder) payer(a *inbox.Account) {
+func (e *encoder) payer(a *quota.Account) {
 	var p inbox.Payer
 	if a != nil {
 		p = a.Payer

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 
 	"github.com/redis/rueidis"
 )
@@ -114,7 +115,7 @@ func quotaFactor(i int) int {
 	if i == 0 {
 		return 1
 	}
-	return inbox.NetworkFactor
+	return quota.NetworkFactor
 }
 
 func (l *ledger) usageLocked(sum string) int64 { return l.total[sum] + l.pending[sum] }

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +31,6 @@ type testServer struct {
 	config *Config
 	conns  Conns
 
-	mu     sync.Mutex
 	errors chan error // of Upgrade
 }
 

@@ -2,14 +2,17 @@ package websocket
 
 import (
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"inbox/internal/netconn"
+	"inbox/internal/socket"
 )
 
 // Errors of connections that end without a close frame.
@@ -40,6 +43,7 @@ type Conn struct {
 	messageBy time.Duration // when the message that has begun must be complete
 	pingAt    time.Duration
 	wakeAt    time.Duration
+	checkAt   time.Duration // when to look whether the client has hung up, in a pause
 	restAt    time.Duration // when reading continues in a new goroutine
 	pings     int           // since something arrived
 	heard     bool          // something arrived since the last ping
@@ -198,45 +202,80 @@ func (c *Conn) signalLocked() {
 	}
 }
 
-// takeDue reports whether Woken is due, after Wake or at the time of WakeAt. The caller calls it.
-func (c *Conn) takeDue(t time.Duration) bool {
+// takeWoken reports whether Wake was called since the last call.
+func (c *Conn) takeWoken() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	isDue := c.woken
+	woken := c.woken
 	c.woken = false
-	if c.wakeAt != 0 && t >= c.wakeAt {
-		c.wakeAt = 0
-		isDue = true
-	}
-	return isDue
+	return woken
 }
 
-// pause waits for d without reading, or until the connection ends. The deadlines of messages and
-// pings do not include the time.
-func (c *Conn) pause(d time.Duration) {
+// pause waits for d without reading, or until the connection ends. Woken is called when it is due.
+// The deadline of a message does not include the time. It is an error if the client has hung up,
+// which reading would not notice before the frames that precede the end were handled.
+func (c *Conn) pause(d time.Duration) error {
 	c.mu.Lock()
 	if c.signal == nil {
 		c.signal = make(chan struct{}, 1)
 	}
 	c.mu.Unlock()
-	began, timer := c.now(), time.NewTimer(d)
-	defer timer.Stop()
-	for t := began; t < began+d && !c.isEnding(); t = c.now() {
-		if c.takeDue(t) {
+	began := c.now()
+	until := began + d
+	for t := began; t < until && !c.isEnding(); t = c.now() {
+		if err := c.checkPeer(t); err != nil {
+			return err
+		}
+		if isDue := c.wakeAt != 0 && t >= c.wakeAt; c.takeWoken() || isDue {
+			if isDue {
+				c.wakeAt = 0
+			}
 			c.handler.Woken()
 		}
-		next := began + d
-		if c.wakeAt != 0 {
-			next = min(next, c.wakeAt)
-		}
-		timer.Reset(next - c.now())
-		select {
-		case <-timer.C:
-		case <-c.signal:
-		}
+		c.sleep(until - c.now())
 	}
 	c.heard = true
 	if c.messageBy != 0 {
 		c.messageBy += c.now() - began
 	}
+	return nil
+}
+
+// sleep waits for d, for the time of WakeAt or for Wake, but not longer than maxPause.
+func (c *Conn) sleep(d time.Duration) {
+	d = min(d, maxPause)
+	if c.wakeAt != 0 {
+		d = min(d, c.wakeAt-c.now())
+	}
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.signal:
+	}
+}
+
+// checkPeer looks now and then whether the client of a connection that is not read has hung up. A
+// ping that is due makes the kernel of a client whose end is stuck in its buffers reset the
+// connection.
+func (c *Conn) checkPeer(t time.Duration) error {
+	if c.pingAt != 0 && t >= c.pingAt {
+		c.pingAt = t + c.config.PingInterval
+		_ = c.Ping(nil) // an error ends the connection
+	}
+	if t < c.checkAt {
+		return nil
+	}
+	c.checkAt = t + maxPause
+	layer, ok := netconn.Find[syscall.Conn](c.conn)
+	if !ok {
+		return nil
+	}
+	if raw, err := layer.SyscallConn(); err == nil && !socket.Alive(raw) {
+		return io.EOF
+	}
+	return nil
 }

@@ -381,26 +381,6 @@ func TestWokenWhileMuchArrives(t *testing.T) {
 	})
 }
 
-func TestWakeAtDuringPause(t *testing.T) {
-	onTransports(t, func(t *testing.T, transport string) {
-		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
-			h.allow = func(Kind) time.Duration {
-				h.conn.WakeAt(time.Now().Add(time.Millisecond))
-				return time.Hour
-			}
-		})
-		c := s.dial(t)
-		h := <-handlers
-		c.send(text("x"))
-		if got := h.next(t); got != "woken" {
-			t.Errorf("got %q", got)
-		}
-		h.conn.Close(NormalClosure, "")
-		c.conn.Close()
-		h.end(t)
-	})
-}
-
 func TestWakeAt(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		woken := make(chan time.Duration, 10)
@@ -517,6 +497,77 @@ func TestConnsWaitAborts(t *testing.T) {
 		if _, _, err := c.readFrame(); err == nil || errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v, want the end of the connection", err)
 		}
+	})
+}
+
+// TestPausedClientHangsUp checks that the end of a client is noticed behind frames that are not
+// allowed yet.
+func TestPausedClientHangsUp(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		paused := make(chan bool, 1)
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			h.allow = func(Kind) time.Duration {
+				paused <- true
+				return time.Hour
+			}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(frames(text("x"), text("y")))
+		<-paused
+		c.conn.Close()
+		if err := h.end(t); err != io.EOF {
+			t.Errorf("got %v, want io.EOF", err)
+		}
+	})
+}
+
+// TestRefusalsDoubleTheWait checks that connections that share a budget do not ask for it all the
+// time.
+func TestRefusalsDoubleTheWait(t *testing.T) {
+	var asked atomic.Int64
+	began := time.Now()
+	s, handlers := recordedServer(t, "plain", Config{}, func(h *recorder) {
+		h.allow = func(Kind) time.Duration {
+			asked.Add(1)
+			return max(0, min(time.Millisecond, time.Second-time.Since(began)))
+		}
+	})
+	c := s.dial(t)
+	h := <-handlers
+	c.send(text("x"))
+	if got := h.next(t); got != "1 x" {
+		t.Errorf("got %q", got)
+	}
+	if n := asked.Load(); n > 20 {
+		t.Errorf("asked %d times in a second, want 20 at most", n)
+	}
+}
+
+// TestWakeAtDuringPause checks that what is due is done although the next frame is not allowed.
+func TestWakeAtDuringPause(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			n := 0
+			h.allow = func(Kind) time.Duration {
+				if n++; n == 1 {
+					h.conn.WakeAt(time.Now().Add(20 * time.Millisecond))
+					return 0
+				}
+				return time.Hour
+			}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(frames(text("x"), text("y")))
+		for _, want := range []string{"1 x", "woken"} {
+			if got := h.next(t); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		h.conn.Close(NormalClosure, "")
+		c.conn.Close()
+		h.end(t)
 	})
 }
 

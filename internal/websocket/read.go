@@ -28,6 +28,9 @@ const (
 	restAfter = time.Second
 	// maxMissedPings is how many pings go unanswered before a connection is closed.
 	maxMissedPings = 2
+	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
+	// longer one.
+	maxPause = time.Second
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
@@ -266,12 +269,16 @@ func (c *Conn) setBuffered(n int) bool {
 // handle handles a frame when the handler allows it. Once the connection ends, only a close frame
 // matters.
 func (c *Conn) handle(f frame) error {
-	for !c.isEnding() {
+	for wait := time.Duration(0); !c.isEnding(); {
 		d := c.handler.Allow(f.kind, f.payload)
 		if d <= 0 {
 			break
 		}
-		c.pause(d)
+		// Another connection can have taken what was to come: each refusal doubles the wait.
+		wait = max(d, min(2*wait, maxPause))
+		if err := c.pause(wait); err != nil {
+			return err
+		}
 	}
 	switch {
 	case f.kind == Close:
@@ -319,7 +326,7 @@ func parseClose(payload []byte) (received, err *CloseError) {
 
 // isValidCode reports whether a close frame can have the code.
 func isValidCode(code uint16) bool {
-	if code >= serviceRestart && code <= badGateway {
+	if code >= ServiceRestart && code <= badGateway {
 		return true // registered since RFC 6455
 	}
 	return code <= maxStatusCode && ws.CheckCloseFrameData(ws.StatusCode(code), "") == nil

@@ -97,10 +97,11 @@ const (
 	PolicyViolation = uint16(ws.StatusPolicyViolation)
 	MessageTooBig   = uint16(ws.StatusMessageTooBig)
 	InternalError   = uint16(ws.StatusInternalServerError)
+	ServiceRestart  = uint16(1012)
 	TryAgainLater   = uint16(1013)
 
-	serviceRestart, badGateway = 1012, 1014
-	maxStatusCode              = 4999
+	badGateway    = 1014
+	maxStatusCode = 4999
 )
 
 // CloseError is the end of a connection by a close frame.

@@ -1,4 +1,7 @@
-/** PeerJS, on a page of another origin, uses the relay of the server as docs/turn.md says. */
+/**
+ * PeerJS, on a page of another origin, uses the relay of the server as docs/turn.md says, with
+ * PeerServer, and as docs/peerjs.md says, with -compat peerjs.
+ */
 
 import assert from 'node:assert/strict';
 import {once} from 'node:events';
@@ -26,13 +29,13 @@ before(async () => {
   site = createServer((request, response) => {
     const script = request.url === '/peerjs.js';
     response.setHeader('Content-Type', script ? 'text/javascript' : 'text/html');
-    response.end(script ? library : sitePage());
+    response.end(script ? library : sitePage(request.url === '/own'));
   }).listen(0, '127.0.0.1');
   await once(site, 'listening');
   const address = site.address();
   assert.ok(address && typeof address === 'object');
   siteOrigin = `http://localhost:${address.port}`;
-  server = new Server(['-cors-origins', siteOrigin, '-turn-bind', `127.0.0.1:${await freePort()}`]);
+  server = new Server(['-compat', 'peerjs', '-cors-origins', siteOrigin, '-turn-bind', `127.0.0.1:${await freePort()}`]);
   await server.start();
   browser = await launch();
 });
@@ -44,18 +47,26 @@ after(async () => {
   await peerServer.stop();
 });
 
-/** Returns the line of the document, with the origin of the server in place of that of the example. */
-function documentedLine() {
-  const text = readFileSync(new URL('../../../docs/turn.md', import.meta.url), 'utf8');
-  const lines = [...text.matchAll(/^ {4}(.*new Peer\(.*)$/gm)].map(([, line]) => line);
-  assert.equal(lines.length, 1, 'lines of docs/turn.md that create a Peer');
+/**
+ * Returns the line of a document, with the origin of the server in place of that of the example.
+ * @param {string} name
+ */
+function documentedLine(name) {
+  const text = readFileSync(new URL(`../../../docs/${name}`, import.meta.url), 'utf8');
+  const lines = [...text.matchAll(/^ {4}(.*new Peer\(.*config: .*)$/gm)].map(([, line]) => line);
+  assert.equal(lines.length, 1, `lines of docs/${name} that create a Peer`);
   assert.ok(lines[0].includes("'https://example.org/ice'"), lines[0]);
   return lines[0].replace('https://example.org', server.origin);
 }
 
-/** Returns a page whose Peer uses the PeerServer of the test, and relays only. It runs the line as it is. */
-function sitePage() {
-  const local = {host: '127.0.0.1', port: peerServer.port, path: '/', secure: false};
+/**
+ * Returns a page whose Peer uses relays only, and the server itself or the PeerServer of the test. It
+ * runs the line as it is.
+ * @param {boolean} own
+ */
+function sitePage(own) {
+  const local = own ? {host: 'localhost', port: Number(new URL(server.origin).port), secure: true} :
+    {host: '127.0.0.1', port: peerServer.port, path: '/', secure: false};
   return `<!doctype html><title>another site</title><link rel="icon" href="data:,"><script src="/peerjs.js"></script>
 <script>
   Peer = class extends peerjs.Peer {
@@ -65,18 +76,18 @@ function sitePage() {
   };
 </script>
 <script type="module">
-${documentedLine()}
+${documentedLine(own ? 'peerjs.md' : 'turn.md')}
 globalThis.peer = peer;
 </script>`;
 }
 
-/** Opens the site in a browser profile of its own. */
-async function openSite() {
+/** Opens the site in a browser profile of its own. @param {string} path */
+async function openSite(path) {
   const context = await browser.newContext({ignoreHTTPSErrors: true});
   await context.addInitScript(recordConnections);
   const page = await context.newPage();
   const answer = page.waitForResponse(`${server.origin}/ice`);
-  await page.goto(siteOrigin);
+  await page.goto(siteOrigin + path);
   const {iceServers} = await (await answer).json();
   assert.match(JSON.stringify(iceServers), /"turn:localhost:\d+\?transport=udp"/);
   await page.waitForFunction(() => /** @type {any} */ (window).peer?.open);
@@ -104,8 +115,10 @@ function ask(id) {
   });
 }
 
-test('two pages exchange data through the relay with the line of docs/turn.md', {skip}, async () => {
-  const [alice, bob] = await Promise.all([openSite(), openSite()]);
-  assert.deepEqual(await bob.evaluate(ask, await alice.evaluate(answerFirst)), {answer: 'hello'});
-  for (const page of [alice, bob]) assert.equal(await page.evaluate(isRelayed), true);
-});
+for (const [path, title] of [['/', 'PeerServer and the line of docs/turn.md'], ['/own', 'this server and the line of docs/peerjs.md']]) {
+  test(`two pages exchange data through the relay with ${title}`, {skip}, async () => {
+    const [alice, bob] = await Promise.all([openSite(path), openSite(path)]);
+    assert.deepEqual(await bob.evaluate(ask, await alice.evaluate(answerFirst)), {answer: 'hello'});
+    for (const page of [alice, bob]) assert.equal(await page.evaluate(isRelayed), true);
+  });
+}

@@ -127,7 +127,8 @@ function recordTones() {
 test('a proxy aborts requests that wait: the pages ask for shorter waits, without an error', {skip}, async () => {
   ann.allowError(/status of 504/);
   ben.allowError(/status of 504/);
-  proxy.timeout = 3_500;
+  for (const device of [ann, ben]) device.allowError(/WebSocket connection .* failed/);
+  Object.assign(proxy, {timeout: 3_500, webSockets: 'refuse', buffers: true});
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await screen.evaluate(recordTones);

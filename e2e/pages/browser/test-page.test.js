@@ -10,6 +10,7 @@ import {after, before, test} from 'node:test';
 import {fileURLToPath} from 'node:url';
 import {Device, launch, skip} from '../lib/browser.js';
 import * as firefox from '../lib/firefox.js';
+import {ReverseProxy} from '../lib/reverse-proxy.js';
 import {Server} from '../lib/server.js';
 
 /** @typedef {import('playwright-core').Page} Page */
@@ -68,7 +69,7 @@ const ended = () => document.querySelector('#again')?.getAttribute('aria-disable
 const results = () => Object.fromEntries([...document.querySelectorAll('#checks .check')].map(item =>
   [item.querySelector('.check-name')?.textContent, /** @type {HTMLElement} */ (item).dataset.state]));
 
-const relayResults = {'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'STUN': 'ok', 'TURN over UDP': 'ok', 'TURN over TLS': 'warning'};
+const relayResults = {'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'WebSocket': 'ok', 'Event stream': 'ok', 'STUN': 'ok', 'TURN over UDP': 'ok', 'TURN over TLS': 'warning'};
 
 /** @param {Page} page @param {string} device @param {string} state */
 async function waitForDevice(page, device, state) {
@@ -136,7 +137,7 @@ test('a blocked port and a rejected URL are failures with advice; the server off
       const page = await device.open('/test.html');
       await page.waitForFunction(ended);
       assert.deepEqual(await page.evaluate(results), {
-        'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'STUN': 'warning', 'TURN over UDP': 'failed', 'TURN over TCP': 'failed', 'TURN over TLS': 'warning',
+        'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'WebSocket': 'ok', 'Event stream': 'ok', 'STUN': 'warning', 'TURN over UDP': 'failed', 'TURN over TCP': 'failed', 'TURN over TLS': 'warning',
       });
       await page.getByText('Something that calls need does not work').waitFor();
       await page.getByText('A firewall or a VPN probably blocks it').first().waitFor();
@@ -155,19 +156,40 @@ test('no relay, then no server: the other checks are skipped, and the page recov
     device.allowError(/net::ERR_CONNECTION_REFUSED/);
     const page = await device.open('/test.html');
     await page.waitForFunction(ended);
-    const noRelay = {'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'STUN': 'warning', 'TURN over UDP': 'failed', 'TURN over TLS': 'failed'};
+    const noRelay = {'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'WebSocket': 'ok', 'Event stream': 'ok', 'STUN': 'warning', 'TURN over UDP': 'failed', 'TURN over TLS': 'failed'};
     assert.deepEqual(await page.evaluate(results), noRelay);
     await server.stop();
     await page.getByRole('button', {name: 'Run again'}).click();
     await page.locator('#checks .check[data-state="skipped"]').first().waitFor();
     assert.deepEqual(await page.evaluate(results),
-      {'Browser': 'ok', 'Server': 'failed', 'Mailbox': 'skipped', 'STUN': 'skipped', 'TURN over UDP': 'skipped', 'TURN over TLS': 'skipped'});
+      {'Browser': 'ok', 'Server': 'failed', 'Mailbox': 'skipped', 'WebSocket': 'skipped', 'Event stream': 'skipped', 'STUN': 'skipped', 'TURN over UDP': 'skipped', 'TURN over TLS': 'skipped'});
     await server.start();
     await page.getByRole('button', {name: 'Run again'}).click();
     await page.waitForFunction(wanted => document.querySelectorAll('#checks .check').length === wanted
       && document.querySelector('#checks .check[data-state="skipped"]') === null, Object.keys(noRelay).length);
     await page.waitForFunction(ended);
     assert.deepEqual(await page.evaluate(results), noRelay);
+    await device.close();
+  }));
+
+test('proxies that block a WebSocket, or also hold back event streams', {skip}, () =>
+  withServer(['-turn', 'off', '-https=false', '-trusted-proxies', '127.0.0.1'], async server => {
+    const proxy = new ReverseProxy(server.origin.replace('https:', 'http:'));
+    await proxy.start();
+    const device = await Device.create(browser, proxy.origin);
+    device.allowError(/WebSocket connection .* failed/);
+    proxy.webSockets = 'refuse';
+    const page = await device.open('/test.html');
+    await page.waitForFunction(ended);
+    assert.deepEqual(await page.evaluate(results), {
+      'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'WebSocket': 'warning', 'Event stream': 'ok', 'STUN': 'warning', 'TURN over UDP': 'failed', 'TURN over TLS': 'failed',
+    });
+    proxy.buffers = true;
+    await page.getByRole('button', {name: 'Run again'}).click();
+    await page.getByText('A proxy holds back event streams.').waitFor();
+    await page.waitForFunction(ended);
+    await device.context.close(); // before the proxy, whose end is an error
+    proxy.stop();
     await device.close();
   }));
 

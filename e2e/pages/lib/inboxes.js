@@ -16,11 +16,12 @@ afterEach(() => {
 });
 
 /**
+ * Opens an inbox that polls only, by default.
  * @param {string} url
  * @param {Partial<ConstructorParameters<typeof Inbox>[1]>} [options]
  */
 export function openInbox(url, options = {}) {
-  const inbox = new Inbox(url, {name: 'me', password: 'secret', ...options});
+  const inbox = new Inbox(url, {name: 'me', password: 'secret', transports: [], ...options});
   cleanups.push(() => inbox.close());
   return inbox;
 }
@@ -46,4 +47,28 @@ export async function advance(t, seconds) {
     t.mock.timers.tick(100);
     await new Promise(resolve => setImmediate(resolve));
   }
+}
+
+/**
+ * Installs a fake source of online and offline events.
+ * @param {import('node:test').TestContext} t
+ */
+export function mockNetworkEvents(t) {
+  const page = new EventTarget();
+  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
+    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return page;
+}
+
+/**
+ * Installs a fake document.
+ * @param {import('node:test').TestContext} t
+ */
+export function mockDocument(t) {
+  const page = Object.assign(new EventTarget(), {visibilityState: 'visible'});
+  Object.defineProperty(globalThis, 'document', {value: page, configurable: true});
+  t.after(() => Reflect.deleteProperty(globalThis, 'document'));
+  return page;
 }

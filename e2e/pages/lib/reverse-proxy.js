@@ -2,6 +2,7 @@
 
 import {once} from 'node:events';
 import {createServer, request} from 'node:http';
+import {connect} from 'node:net';
 
 /**
  * @typedef {import('node:http').IncomingMessage} Request
@@ -13,8 +14,14 @@ export class ReverseProxy {
   intercept = () => false;
   /** Milliseconds after which a request without a response gets 504. */
   timeout = 60_000;
+  /** What happens to a request for a WebSocket: refuse responds with 502, ignore never responds. @type {'forward'|'refuse'|'ignore'} */
+  webSockets = 'forward';
+  /** Whether a response is collected, and forwarded when it has ended. */
+  buffers = false;
   /** @type {string[]} the requests to the mailbox, with method and query */
   requests = [];
+  /** @type {Set<import('node:stream').Duplex>} connections of WebSockets */
+  #sockets = new Set();
   #server;
   #target;
   #port = 0;
@@ -23,6 +30,7 @@ export class ReverseProxy {
   constructor(target) {
     this.#target = new URL(target);
     this.#server = createServer((incoming, outgoing) => this.#handle(incoming, outgoing));
+    this.#server.on('upgrade', (incoming, socket) => this.#upgrade(incoming, socket));
   }
 
   get origin() {
@@ -36,8 +44,23 @@ export class ReverseProxy {
   }
 
   stop() {
+    for (const socket of this.#sockets) socket.destroy();
     this.#server.closeAllConnections();
     this.#server.close();
+  }
+
+  /** @param {Request} incoming @param {import('node:stream').Duplex} socket */
+  #upgrade({method, url, rawHeaders}, socket) {
+    this.#sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    if (this.webSockets === 'refuse') return void socket.end('HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n');
+    if (this.webSockets === 'ignore') return;
+    const upstream = connect(Number(this.#target.port), this.#target.hostname);
+    const fields = rawHeaders.flatMap((name, i) => (i % 2 === 0 ? `${name}: ${rawHeaders[i + 1]}\r\n` : []));
+    upstream.write(`${method} ${url} HTTP/1.1\r\n${fields.join('')}\r\n`);
+    upstream.pipe(socket).pipe(upstream);
+    upstream.on('error', () => socket.destroy());
+    for (const [from, to] of [[socket, upstream], [upstream, socket]]) from.on('close', () => to.destroy());
   }
 
   /** @param {Request} incoming @param {Response} outgoing */
@@ -48,8 +71,9 @@ export class ReverseProxy {
     const {hostname, port} = this.#target;
     const upstream = request({hostname, port, path, method, headers}, response => {
       clearTimeout(timer);
-      outgoing.writeHead(response.statusCode ?? 0, response.headers);
-      response.pipe(outgoing);
+      if (!this.buffers) outgoing.writeHead(response.statusCode ?? 0, response.headers);
+      if (this.buffers) void collect(response).then(body => outgoing.writeHead(response.statusCode ?? 0, response.headers).end(body), () => outgoing.destroy());
+      else response.pipe(outgoing);
     });
     const timer = setTimeout(() => {
       upstream.destroy();
@@ -62,6 +86,13 @@ export class ReverseProxy {
     });
     incoming.pipe(upstream);
   }
+}
+
+/** @param {AsyncIterable<Buffer>} stream */
+async function collect(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks);
 }
 
 /** @param {Request} request */

@@ -70,7 +70,7 @@ for (const [name, method, answer] of /** @type {[string, string, Response][]} */
   ['a stored message', 'POST', response(200, '')],
 ])) {
   test(`${name} is from an inbox server`, async () => {
-    await readResponse(answer, method, '6');
+    await readResponse(answer, method, {after: '6'});
   });
 }
 
@@ -98,14 +98,14 @@ for (const [name, method, answer] of /** @type {[string, string, Response][]} */
 ])) {
   test(`${name} is intercepted`, async () => {
     const {status} = answer;
-    await assert.rejects(readResponse(answer, method, '6'), {code: 'intercepted', status, retryAfter: 0});
+    await assert.rejects(readResponse(answer, method, {after: '6'}), {code: 'intercepted', status, retryAfter: 0});
   });
 }
 
 test('the body of an intercepted poll is not read', async () => {
   let cancelled = 0;
   const endless = new ReadableStream({pull: source => source.enqueue(new Uint8Array(1024)), cancel: () => { cancelled++; }});
-  await assert.rejects(readResponse(new Response(endless), 'GET', ''), {code: 'intercepted'});
+  await assert.rejects(readResponse(new Response(endless), 'GET', {after: ''}), {code: 'intercepted'});
   assert.equal(cancelled, 1);
 });
 
@@ -114,13 +114,13 @@ for (const body of [
   '{"type":"https://proxy.example/problems:network"}', '{"type":"urn:inbox:problem:"}', '{"type":"urn:inbox:problem:a:b"}', '{"type":{"a":"urn:inbox:problem:x"}}',
 ]) {
   test(`403 with the body ${body || 'of no bytes'} is from a proxy`, async () => {
-    await assert.rejects(readResponse(response(403, body, {'Retry-After': '3'}), 'GET', ''), {code: 'refused', status: 403, retryAfter: 3});
+    await assert.rejects(readResponse(response(403, body, {'Retry-After': '3'}), 'GET', {}), {code: 'refused', status: 403, retryAfter: 3});
   });
 }
 
 test('a problem document of the server is recognized, whatever its media type', async () => {
   const problem = '{"type":"urn:inbox:problem:no-inbox","title":"t","detail":"d"}';
   for (const type of ['application/problem+json', 'application/json', 'text/plain']) {
-    await assert.rejects(readResponse(response(404, problem, {'Content-Type': type}), 'POST', undefined), {code: 'no-inbox', message: 'd', status: 404});
+    await assert.rejects(readResponse(response(404, problem, {'Content-Type': type}), 'POST', {}), {code: 'no-inbox', message: 'd', status: 404});
   }
 });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {advance, nextDetail, openInbox} from '../lib/inboxes.js';
+import {advance, mockDocument, mockNetworkEvents, nextDetail, openInbox} from '../lib/inboxes.js';
 
 test('a POST that waits is aborted before the server would respond with 404', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
@@ -257,19 +257,6 @@ test('the status reflects the last request, poll or send', async t => {
   assert.equal(inbox.status, 'open', 'after a message was sent');
 });
 
-/**
- * Installs a fake source of online and offline events.
- * @param {import('node:test').TestContext} t
- */
-function mockNetworkEvents(t) {
-  const page = new EventTarget();
-  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
-    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
-    t.after(() => Reflect.deleteProperty(globalThis, name));
-  }
-  return page;
-}
-
 for (const event of ['offline', 'online']) {
   test(`a long poll is repeated when the device goes ${event}`, async t => {
     const page = mockNetworkEvents(t);
@@ -289,17 +276,6 @@ for (const event of ['offline', 'online']) {
     await advance(t, 1);
     assert.equal(polls, 2);
   });
-}
-
-/**
- * Installs a fake document.
- * @param {import('node:test').TestContext} t
- */
-function mockDocument(t) {
-  const page = Object.assign(new EventTarget(), {visibilityState: 'visible'});
-  Object.defineProperty(globalThis, 'document', {value: page, configurable: true});
-  t.after(() => Reflect.deleteProperty(globalThis, 'document'));
-  return page;
 }
 
 for (const [name, retryAfter, want] of /** @type {const} */ ([

@@ -115,7 +115,7 @@ test('start inside a superseded listener does not start a second loop', async ()
     // Slow like a long poll, so that the client does not limit the rate.
     setTimeout(() => { open--; respond(response, 204, requests.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
   });
-  const inbox = new Inbox(url, {name: 'me', password: 'secret'});
+  const inbox = new Inbox(url, {name: 'me', password: 'secret', transports: []});
   onCleanup(() => inbox.close());
   inbox.addEventListener('superseded', () => inbox.start());
   inbox.start();

@@ -31,6 +31,7 @@ const (
 	Hello Verb = iota + 1 // hello NAME PASSWORD [KEY=VALUE …]
 	Send                  // send REF TO[?QUERY] TYPE BODY
 	Ack                   // ack ID
+	Ping                  // ping
 )
 
 // Frame is a frame of a client.
@@ -51,7 +52,7 @@ type Frame struct {
 
 // Errors of Parse. Each breaks the protocol, as no answer can name the frame.
 var (
-	errVerb     = errors.New("a frame begins with hello, send or ack")
+	errVerb     = errors.New("a frame begins with hello, send, ack or ping")
 	errFields   = errors.New("a field of the frame is missing")
 	errNumber   = errors.New("a number is not decimal")
 	errEncoding = errors.New("a field has a broken percent-encoding")
@@ -59,6 +60,9 @@ var (
 
 // Parse parses a frame of a client.
 func Parse(frame []byte) (Frame, error) {
+	if IsPing(frame) {
+		return Frame{Verb: Ping}, nil
+	}
 	verb, rest, _ := bytes.Cut(frame, []byte(" "))
 	switch string(verb) {
 	case "hello":
@@ -74,6 +78,13 @@ func Parse(frame []byte) (Frame, error) {
 
 // IsAck reports whether a frame is an acknowledgement.
 func IsAck(frame []byte) bool { return bytes.HasPrefix(frame, []byte("ack ")) }
+
+// Pong is the answer to a ping. A page cannot see the ping frames of RFC 6455, and a connection
+// that is dead without notice carries neither.
+const Pong = "pong"
+
+// IsPing reports whether a frame asks for a Pong.
+func IsPing(frame []byte) bool { return string(frame) == "ping" }
 
 func parseHello(fields string) (f Frame, err error) {
 	name, rest, _ := strings.Cut(fields, " ")

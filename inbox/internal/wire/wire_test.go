@@ -18,6 +18,7 @@ func TestParse(t *testing.T) {
 		{"hello b%20b s%25 after=", Frame{Verb: Hello, Name: "b b", Password: "s%", Query: "after="}},
 		{"hello b+b s after=7 invite=x client=y", Frame{Verb: Hello, Name: "b+b", Password: "s", Query: "after=7&invite=x&client=y"}},
 		{"ack 17", Frame{Verb: Ack, Number: 17}},
+		{"ping", Frame{Verb: Ping}},
 		{"send 1 alice text hi there", Frame{Verb: Send, Number: 1, To: "alice", Type: "text", Body: []byte("hi there")}},
 		{"send 1 alice text ", Frame{Verb: Send, Number: 1, To: "alice", Type: "text", Body: []byte{}}},
 		{"send 2 al%20ice?wait=5 json  {}", Frame{Verb: Send, Number: 2, To: "al ice", Query: "wait=5", Type: "json", Body: []byte(" {}")}},
@@ -31,7 +32,7 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for frame, want := range map[string]error{
-		"": errVerb, "hi": errVerb, "Hello a b": errVerb, " ack 1": errVerb, "msg 1 a text x": errVerb,
+		"": errVerb, "hi": errVerb, "Hello a b": errVerb, " ack 1": errVerb, "msg 1 a text x": errVerb, "ping ": errVerb, "ping 1": errVerb, "pong": errVerb,
 		"hello": errFields, "hello a": errFields, "hello  b": errFields, "hello %zz b": errEncoding, "hello a %": errEncoding,
 		"ack": errNumber, "ack ": errNumber, "ack x": errNumber, "ack +1": errNumber, "ack -1": errNumber, "ack 1 ": errNumber, "ack 18446744073709551616": errNumber,
 		"send": errFields, "send 1 a text": errFields, "send 1  text x": errFields, "send 1 a  x": errFields, "send 1 ?wait=1 text x": errFields, "send x a text x": errNumber, "send 1 %zz text x": errEncoding,
@@ -58,7 +59,7 @@ func TestAppend(t *testing.T) {
 
 // FuzzParse checks that what is accepted means the same when it is written again.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"hello b%20b s%25 after=7 invite=x", "ack 17", "send 2 al%20ice?wait=5 json {}", "send 1 a bytes \xff\x00", "hello a b  c"} {
+	for _, seed := range []string{"hello b%20b s%25 after=7 invite=x", "ack 17", "send 2 al%20ice?wait=5 json {}", "send 1 a bytes \xff\x00", "hello a b  c", "ping"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
@@ -87,6 +88,8 @@ func write(f Frame) []byte {
 		return []byte(s)
 	case Ack:
 		return fmt.Appendf(nil, "ack %d", f.Number)
+	case Ping:
+		return []byte("ping")
 	}
 	to := url.PathEscape(f.To)
 	if f.Query != "" {

@@ -33,6 +33,8 @@ type Config struct {
 	Origins   []string
 	// ICEServers are handed out by GET /ice.
 	ICEServers []ice.Server
+	// Compat are the protocols of other clients that are served, each once.
+	Compat []string
 	// TURN is the relay; nil means off, and NoTURN says why.
 	TURN   *TURN
 	NoTURN string

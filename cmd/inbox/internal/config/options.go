@@ -19,6 +19,7 @@ type Options struct {
 	bind, public            string
 	https, cors             bool
 	corsOrigins, iceServers string
+	compat                  string
 	serverCert, serverKey   string
 	domain, email, httpBind string
 	turn, turnBind          string
@@ -111,6 +112,8 @@ func (o *Options) servingFlags() *flag.FlagSet {
 	fs.StringVar(&o.iceServers, "ice-servers", "", "ICE `servers` returned by GET /ice: comma-separated "+
 		"stun: URLs, or the path of a JSON file with an array of {urls, username, credential}, which turn: "+
 		"URLs require")
+	fs.StringVar(&o.compat, "compat", "", "comma-separated `protocols` of other clients to serve: peerjs for those of "+
+		"PeerJS, at / and /peerjs/; topics for those of y-webrtc and Trystero, at /topics; they need no change but the host")
 	return fs
 }
 

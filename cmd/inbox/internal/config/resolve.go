@@ -13,7 +13,7 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	var errs []error
 	for _, step := range []func() error{
 		r.checkCommand, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics, r.resolveBind, r.resolveProxies,
-		r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles,
+		r.resolveOrigins, r.resolveCompat, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles,
 	} {
 		errs = append(errs, step())
 	}

@@ -31,6 +31,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"files":                   l.Files.Share.Refused(),
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),
+		"ids":                     l.IDs.refused.Load(),
 		"misses":                  l.Guard.attempts.Refused(ratelimit.UnknownRecipient),
 		"new-codes":               l.Guard.attempts.Refused(ratelimit.NewCode),
 		"codes":                   l.Guard.attempts.Refused(ratelimit.UnknownCode),

@@ -26,6 +26,7 @@ type Limits struct {
 	Polls      *ratelimit.ConcurrencyLimiter
 	Files      *ratelimit.ConcurrencyLimiter // one file for each response
 	Guard      *Guard
+	IDs        *IDGuard // of -compat
 	TURN       *TURN
 
 	dryRun bool
@@ -36,7 +37,7 @@ type Limits struct {
 func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *Limits {
 	budget := ratelimit.Budget{PerSecond: float64(cfg.Rate), Burst: cfg.Burst}
 	frames := ratelimit.Budget{PerSecond: framesFactor * budget.PerSecond, Burst: framesFactor * budget.Burst}
-	processors := runtime.GOMAXPROCS(0)
+	processors, guard := runtime.GOMAXPROCS(0), newGuard(cfg, clients)
 	return &Limits{
 		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
@@ -76,7 +77,8 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Limit: "files", Detail: "Too many files are being sent. Receive those that you have requested first.",
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
 		},
-		Guard:  newGuard(cfg, clients),
+		Guard:  guard,
+		IDs:    newIDGuard(cfg, guard),
 		TURN:   newTURN(cfg),
 		dryRun: cfg.DryRun,
 	}
@@ -104,6 +106,7 @@ func (l *Limits) Sweep(now time.Time) {
 	l.Requests.Limiter.Sweep(now)
 	l.Frames.Limiter.Sweep(now)
 	l.Guard.attempts.Sweep(now)
+	l.IDs.sweep(now)
 	l.Conns.Sweep(now)
 	l.TURN.networks.Sweep(now)
 }

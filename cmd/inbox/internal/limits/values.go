@@ -13,6 +13,8 @@ const (
 	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks. A new code reveals as much
 	newNameBurst       = 60  // new names, new codes and misses: an office that starts its day
 	newNameRate        = 1
+	newIDBurst         = 250 // new ids of PeerJS, with a connection each, as many as its burst: a page with many peers
+	newIDRate          = 10
 	heavyRate          = 2000        // requests per second and processor of the addresses that request much: a tenth of the time
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time

@@ -35,13 +35,22 @@ const (
 	routeHealth
 	routeReady
 	routeAddresses
-	routePages
+	RoutePages    // and all other paths
 	RouteRedirect // all requests on port 80
+
+	// Those of -compat.
+
+	RoutePeerJSSocket
+	RoutePeerJSInfo
+	RoutePeerJSID
+	RoutePeerJSPeers
+	RouteTopics
 )
 
 // routeNames are the labels.
 var routeNames = [...]string{
 	"GET /inbox", "GET /inbox (SSE)", "GET /inbox (WebSocket)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers", "/topics",
 }
 
 // String returns the label of a route.
@@ -80,7 +89,7 @@ func (p *Routes) Of(r *http.Request) Route {
 	case p.Addresses:
 		return routeAddresses
 	}
-	return routePages
+	return RoutePages
 }
 
 const (

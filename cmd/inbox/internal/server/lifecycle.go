@@ -18,6 +18,7 @@ import (
 	"inbox/cmd/inbox/internal/operator"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
+	"inbox/internal/websocket"
 )
 
 // Run binds the listeners, builds the server and serves until ctx is done, and then
@@ -118,6 +119,7 @@ func (s *server) stop() error {
 	s.notify.Stopping(s.timeouts.Shutdown + stopMargin)
 	s.closeSockets()
 	s.handler.EndPolls()
+	s.compat.Stop(s.stopCode())
 	if s.relay != nil && s.relay.server != nil {
 		s.relay.server.CloseStreams() // so that calls look for another path now
 	}
@@ -125,13 +127,24 @@ func (s *server) stop() error {
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
-	if err := errors.Join(s.shutdown(ctx), s.handler.WaitWebSockets(ctx)); err != nil {
+	err := s.shutdown(ctx)
+	s.closeWebSockets(ctx)
+	if err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
 		s.closeConns()
 	}
-	err := s.save()
+	err = s.save()
 	s.log.Info("stopped", "suppressedErrors", s.errorLog.Suppressed())
 	return err
+}
+
+// stopCode returns the code of close frames (RFC 6455, section 7.4.1): whether another server is
+// there for clients that connect again.
+func (s *server) stopCode() uint16 {
+	if s.cfg.Store != nil || s.process.Getenv("LISTEN_FDS") != "" {
+		return websocket.ServiceRestart
+	}
+	return websocket.GoingAway
 }
 
 // closeSockets closes all listeners but that of the metrics. Sockets passed by systemd
@@ -183,11 +196,21 @@ func (s *server) shutdown(ctx context.Context) error {
 	}
 }
 
+// closeWebSockets closes the WebSockets that have not answered the close frame since the drain
+// began. One sleeping client must not delay the restart for all others; it loses nothing.
+func (s *server) closeWebSockets(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeouts.Drain)
+	defer cancel()
+	_ = s.handler.WaitWebSockets(ctx)
+	_ = s.compat.Wait(ctx)
+}
+
 // closeConns closes all connections of the main server.
 func (s *server) closeConns() {
 	aborted, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = s.handler.WaitWebSockets(aborted) // closes them
+	_ = s.compat.Wait(aborted)
 	closed := make(chan struct{})
 	go func() { defer close(closed); s.conns.Close() }()
 	select {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/compat"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
@@ -20,6 +21,7 @@ type stack struct {
 	limits       *limits.Limits
 	meter        *metrics.Meter // nil if nothing reads it
 	allowOrigin  func(http.ResponseWriter, *http.Request)
+	compat       *compat.Protocols
 	proxies      *proxywarn.Warnings
 	isForAnyHost func(*http.Request) bool // whether -domain does not matter
 
@@ -33,7 +35,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		// Outermost, so that the time in which a refused body arrives counts for no layer.
 		s.limits.Lingering.Handler,
 		// Counts and logs every response.
-		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(routes.Of, next) }),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(s.compat.RouteOf(routes.Of), next) }),
 		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
 		when(overTLS, func(next http.Handler) http.Handler {
 			return conn.DelayReleaseHTTP2(s.timeouts.idle(overTLS), next)
@@ -44,7 +46,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		when(named, s.certs.HSTS),
 		// A proxy in front can redirect the challenges of port 80 to https.
 		when(named, s.certs.HTTPHandler),
-		corsForErrors(s.allowOrigin),
+		corsForErrors(s.allowOrigin, s.compat.AllowOrigin),
 		s.limits.Streams.Handler(s.limits.Requests.Handler),
 		// Before a refusal can be delayed, because a large header uses much memory.
 		s.limits.Header.Handler(s.limits.Requests.Handler),
@@ -130,13 +132,16 @@ func bodyDeadline(timeout time.Duration) middleware {
 }
 
 // corsForErrors adds CORS headers to error responses of layers in front of the mailbox
-// handler and the modules, so that pages of allowed origins can read them.
-func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
+// handler, the modules and the protocols of -compat, so that pages of allowed origins can read
+// them.
+func corsForErrors(allowOrigin, compat func(http.ResponseWriter, *http.Request)) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch path := r.URL.Path; {
 			case path == mailboxPath, path == ackPath, path == icePath, public.IsModule(path):
 				allowOrigin(w, r)
+			default:
+				compat(w, r)
 			}
 			next.ServeHTTP(w, r)
 		})

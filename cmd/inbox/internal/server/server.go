@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/compat"
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
@@ -64,6 +65,7 @@ type server struct {
 	addresses *addresses
 	mailboxes *mailboxes
 	handler   *inbox.Handler
+	compat    *compat.Protocols
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
@@ -119,6 +121,10 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
+	s.compat = compat.New(cfg, compat.Parts{
+		Store: s.mailboxes.store(), Secret: deriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
+		Clients: clients, Limits: s.limits, Log: log,
+	})
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -154,7 +160,7 @@ func (s *server) buildEndpoints(bound sockets) error {
 	}
 	layers := stack{
 		domains: s.cfg.Domains, timeouts: s.timeouts, certs: s.certs, limits: s.limits, meter: s.meters.requests,
-		allowOrigin: s.handler.AllowOrigin, proxies: proxies, isForAnyHost: s.isForAnyHost, http2Refuser: s.http2Refuser,
+		allowOrigin: s.handler.AllowOrigin, compat: s.compat, proxies: proxies, isForAnyHost: s.isForAnyHost, http2Refuser: s.http2Refuser,
 	}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
@@ -162,7 +168,7 @@ func (s *server) buildEndpoints(bound sockets) error {
 		tlsConfig = s.certs.TLSConfig()
 		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
-	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, pages))
+	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, s.compat.Handler(pages)))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	var serveTURN func(net.Conn)
@@ -212,7 +218,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
-		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
+		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect, s.compat.Collect},
 	}
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))

@@ -1,4 +1,4 @@
-package inbox
+package quota
 
 import (
 	"hash/maphash"
@@ -46,7 +46,7 @@ func (l *Ledger) client(id string) *clientLedger {
 }
 
 // Charge counts more against the payer and returns its account, to be given to
-// [Ledger.Refund]. On an error, which is a [PayerError], it counts nothing.
+// [Ledger.Refund]. On an error, which is a [Error], it counts nothing.
 // total is what the whole store holds: as it fills, each payer's share shrinks.
 // A payer without a client has no account: nil.
 func (l *Ledger) Charge(payer Payer, more, total Usage) (*Account, error) {

@@ -1,10 +1,10 @@
-package inbox_test
+package quota_test
 
 import (
 	"errors"
 	"testing"
 
-	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 // TestSharesOfAStore checks how much a payer can add as a store of 256 MiB fills.
@@ -12,7 +12,7 @@ import (
 func TestSharesOfAStore(t *testing.T) {
 	const kib, mib = 1 << 10, 1 << 20
 	const each = 256 * mib / 240
-	l := inbox.Limits{MaxQueuedBytes: 256 * mib, MaxQueuedBytesPerPayer: 60 * mib}
+	l := quota.Limits{MaxQueuedBytes: 256 * mib, MaxQueuedBytesPerPayer: 60 * mib}
 	for _, row := range []struct {
 		name         string
 		queued, held int64
@@ -32,8 +32,8 @@ func TestSharesOfAStore(t *testing.T) {
 		if err := l.AllowBytes(row.held, row.most, 1, row.queued); row.most > 0 && err != nil {
 			t.Errorf("%s: %d bytes more: got %v, want them allowed", row.name, row.most, err)
 		}
-		if err := l.AllowBytes(row.held, row.most+1, 1, row.queued); !errors.Is(err, inbox.ErrPayerFull) {
-			t.Errorf("%s: %d bytes more: got %v, want %v", row.name, row.most+1, err, inbox.ErrPayerFull)
+		if err := l.AllowBytes(row.held, row.most+1, 1, row.queued); !errors.Is(err, quota.ErrExceeded) {
+			t.Errorf("%s: %d bytes more: got %v, want %v", row.name, row.most+1, err, quota.ErrExceeded)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestSharesOfAStore(t *testing.T) {
 // TestSharesOfNames checks how many mailboxes a client and a network can hold as a
 // store of 100,000 fills.
 func TestSharesOfNames(t *testing.T) {
-	l := inbox.Limits{MaxInboxes: 100_000, MaxInboxesPerPayer: 1000}
+	l := quota.Limits{MaxInboxes: 100_000, MaxInboxesPerPayer: 1000}
 	for _, row := range []struct {
 		name            string
 		claimed         int64
@@ -54,12 +54,12 @@ func TestSharesOfNames(t *testing.T) {
 		{"the last 64th", 98_438, 1, 16},
 		{"one left", 99_999, 1, 16},
 	} {
-		for factor, most := range map[int]int64{1: row.client, inbox.NetworkFactor: row.network} {
+		for factor, most := range map[int]int64{1: row.client, quota.NetworkFactor: row.network} {
 			if err := l.AllowInbox(most-1, factor, row.claimed); err != nil {
 				t.Errorf("%s, factor %d: one more than %d: got %v, want it allowed", row.name, factor, most-1, err)
 			}
-			if err := l.AllowInbox(most, factor, row.claimed); !errors.Is(err, inbox.ErrPayerFull) {
-				t.Errorf("%s, factor %d: one more than %d: got %v, want %v", row.name, factor, most, err, inbox.ErrPayerFull)
+			if err := l.AllowInbox(most, factor, row.claimed); !errors.Is(err, quota.ErrExceeded) {
+				t.Errorf("%s, factor %d: one more than %d: got %v, want %v", row.name, factor, most, err, quota.ErrExceeded)
 			}
 		}
 	}
@@ -69,8 +69,8 @@ func TestSharesOfNames(t *testing.T) {
 // and a payer that holds none can always claim the next name.
 func TestSharesOfNamesNeverGrow(t *testing.T) {
 	for _, size := range []int64{1, 2, 15, 16, 17, 63, 64, 100, 255, 1000, 4096, 20_000} {
-		l := inbox.Limits{MaxInboxes: int(size)}
-		for _, factor := range []int{1, inbox.NetworkFactor} {
+		l := quota.Limits{MaxInboxes: int(size)}
+		for _, factor := range []int{1, quota.NetworkFactor} {
 			last := size
 			for claimed := range size {
 				for last > 0 && l.AllowInbox(last-1, factor, claimed) != nil {

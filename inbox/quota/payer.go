@@ -1,4 +1,4 @@
-package inbox
+package quota
 
 // Payer identifies what mailboxes and queued bytes count against: a client,
 // and the network it is one of many in, if any. A network has [NetworkFactor]

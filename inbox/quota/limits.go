@@ -1,9 +1,15 @@
-package inbox
+// Package quota divides what a store of mailboxes can hold among its clients: the share of
+// one shrinks as the store fills, and the last part is reserved for those that hold little.
+package quota
 
 import (
+	"errors"
 	"math"
 	"time"
 )
+
+// ErrExceeded means that a payer is at its limit of mailboxes or queued bytes.
+var ErrExceeded = errors.New("this address is at its limit")
 
 // Limits says when the mailboxes of a store expire and how much the store can
 // hold. A limit of zero is no limit. Timeout must be above zero.
@@ -25,22 +31,22 @@ type Limits struct {
 	MaxQueuedBytes, MaxQueuedBytesPerPayer int64
 }
 
-// PayerError is the [ErrPayerFull] of an engine that knows which quota is
+// Error is the [ErrExceeded] of an engine that knows which quota is
 // used up.
-type PayerError struct {
+type Error struct {
 	// Limit is "inboxes" or "queued-bytes". Quota is how much of that the
 	// payer can hold at present.
 	Limit string
 	Quota int64
 }
 
-func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Limit }
+func (e *Error) Error() string { return ErrExceeded.Error() + ": " + e.Limit }
 
-// Is makes errors.Is report an ErrPayerFull.
-func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
+// Is makes errors.Is report an ErrExceeded.
+func (e *Error) Is(target error) bool { return target == ErrExceeded }
 
 // AllowInbox returns nil if a payer that holds this many mailboxes can claim
-// one more in a store that has claimed mailboxes in all, else a [PayerError].
+// one more in a store that has claimed mailboxes in all, else a [Error].
 // Engines that do not use a [Ledger] keep the same rule by it. factor is 1 for a
 // client, [NetworkFactor] for a network.
 func (l Limits) AllowInbox(held int64, factor int, claimed int64) error {
@@ -49,19 +55,19 @@ func (l Limits) AllowInbox(held int64, factor int, claimed int64) error {
 
 // AllowBytes returns nil if a payer that holds this many queued bytes can
 // queue more bytes in a store that has queued bytes in all, else a
-// [PayerError]. factor is as in [Limits.AllowInbox].
+// [Error]. factor is as in [Limits.AllowInbox].
 func (l Limits) AllowBytes(held, more int64, factor int, queued int64) error {
 	return l.allow(Usage{Bytes: held}, Usage{Bytes: more}, factor, Usage{Bytes: queued})
 }
 
 // allow returns nil if a payer that holds u can hold more of a store that holds
-// total, with factor times a client's quota, else a PayerError.
+// total, with factor times a client's quota, else a Error.
 func (l Limits) allow(u, more Usage, factor int, total Usage) error {
 	if quota := l.quotaInboxes(int64(factor), int64(total.Inboxes)); more.Inboxes > 0 && int64(u.Inboxes+more.Inboxes) > quota {
-		return &PayerError{"inboxes", quota}
+		return &Error{"inboxes", quota}
 	}
 	if quota := l.quotaBytes(int64(factor), total.Bytes); more.Bytes > 0 && u.Bytes+more.Bytes > quota {
-		return &PayerError{"queued-bytes", quota}
+		return &Error{"queued-bytes", quota}
 	}
 	return nil
 }

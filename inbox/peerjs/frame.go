@@ -1,0 +1,206 @@
+package peerjs
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// frameType is the type of a frame.
+type frameType uint8
+
+const (
+	other frameType = iota // of no known type, or no frame
+	heartbeat
+	offer
+	answer
+	candidate
+	leave
+	expire
+	numFrameTypes
+)
+
+// String returns the type as it is in frames.
+func (t frameType) String() string {
+	return [...]string{"OTHER", "HEARTBEAT", "OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"}[t]
+}
+
+// waits reports whether a frame of the type waits for a recipient that is absent.
+func (t frameType) waits() bool { return t == offer || t == answer || t == candidate }
+
+// Frames of the server itself. The texts are those of PeerServer.
+var (
+	openFrame     = []byte(`{"type":"OPEN"}`)
+	idTakenFrame  = []byte(`{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}`)
+	heartbeatText = []byte(`{"type":"HEARTBEAT"}`)
+)
+
+const (
+	errNothing   = "No id, token, or key supplied to websocket server"
+	errInvalid   = "The id or the token is too long, or contains control characters"
+	errFull      = "Server has reached its concurrent user limit"
+	errPayerFull = "Your address has reached its limit of ids"
+	errTooMany   = "Your address has claimed many ids lately"
+	errStore     = "The server cannot reach its store"
+)
+
+func errorFrame(text string) []byte {
+	return []byte(`{"type":"ERROR","payload":{"msg":"` + text + `"}}`)
+}
+
+// frame is a frame of a client. Its parts refer to what was parsed.
+type frame struct {
+	kind    frameType
+	dst     string
+	payload []byte // JSON; nil if there is none
+}
+
+// isHeartbeat reports whether a frame is a heartbeat, as the client writes it.
+func isHeartbeat(text []byte) bool { return bytes.Equal(text, heartbeatText) }
+
+// parseFrame parses a frame, which is a JSON object of type, dst and payload; other members do not
+// matter. The type is other if it is none.
+func parseFrame(text []byte) (f frame) {
+	if isHeartbeat(text) {
+		return frame{kind: heartbeat}
+	}
+	if !utf8.Valid(text) || !json.Valid(text) {
+		return f
+	}
+	p := scanner{text: text}
+	if p.next() != '{' {
+		return f
+	}
+	for p.at++; p.next() == '"'; {
+		name := p.value()
+		p.next()
+		p.at++ // the colon
+		p.next()
+		f.set(name, p.value())
+		if p.next() == ',' {
+			p.at++
+		}
+	}
+	return f
+}
+
+// set sets a member. The last one counts, as in JavaScript.
+func (f *frame) set(name, value []byte) {
+	switch string(name) {
+	case `"type"`:
+		f.kind = other
+		for t := heartbeat; t < numFrameTypes; t++ {
+			if len(value) > 2 && string(value[1:len(value)-1]) == t.String() {
+				f.kind = t
+			}
+		}
+	case `"dst"`:
+		f.dst = ""
+		if value[0] == '"' {
+			_ = json.Unmarshal(value, &f.dst) // it is a string
+		}
+	case `"payload"`:
+		f.payload = value
+	}
+}
+
+// scanner splits JSON that is valid.
+type scanner struct {
+	text []byte
+	at   int
+}
+
+// next skips white space and returns the byte that follows, or 0.
+func (p *scanner) next() byte {
+	for ; p.at < len(p.text); p.at++ {
+		switch c := p.text[p.at]; c {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// value returns the value that begins here, and moves behind it.
+func (p *scanner) value() []byte {
+	from, depth := p.at, 0
+	for p.at < len(p.text) {
+		switch p.text[p.at] {
+		case '"':
+			p.skipString()
+		case '{', '[':
+			depth++
+			p.at++
+		case '}', ']':
+			if depth == 0 {
+				return p.text[from:p.at]
+			}
+			depth--
+			p.at++
+		case ',', ':', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return p.text[from:p.at]
+			}
+			p.at++
+			continue
+		default:
+			p.at++
+			continue
+		}
+		if depth == 0 {
+			return p.text[from:p.at]
+		}
+	}
+	return p.text[from:p.at]
+}
+
+func (p *scanner) skipString() {
+	for p.at++; p.at < len(p.text); p.at++ {
+		switch p.text[p.at] {
+		case '\\':
+			p.at++
+		case '"':
+			p.at++
+			return
+		}
+	}
+}
+
+// quote returns a text as JSON.
+func quote(text string) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // a string
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// typePrefix begins a frame that the server writes.
+const typePrefix = `{"type":"`
+
+// appendFrame appends a frame. The source is JSON.
+func appendFrame(b []byte, t frameType, src []byte, dst string, payload []byte) []byte {
+	b = append(append(b, typePrefix...), t.String()...)
+	b = append(append(b, `","src":`...), src...)
+	b = append(append(b, `,"dst":`...), quote(dst)...)
+	if payload != nil {
+		b = append(append(b, `,"payload":`...), payload...)
+	}
+	return append(b, '}')
+}
+
+// typeOf returns the type of a frame that appendFrame made, other if it is none.
+func typeOf(body []byte) frameType {
+	rest, found := bytes.CutPrefix(body, []byte(typePrefix))
+	if !found {
+		return other
+	}
+	kind, _, _ := bytes.Cut(rest, []byte{'"'})
+	for t := heartbeat; t < numFrameTypes; t++ {
+		if string(kind) == t.String() {
+			return t
+		}
+	}
+	return other
+}

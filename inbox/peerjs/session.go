@@ -1,0 +1,436 @@
+package peerjs
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"inbox/inbox"
+	"inbox/inbox/quota"
+	"inbox/internal/websocket"
+)
+
+const (
+	// retryEvery is how soon a step of an unavailable store is tried again.
+	retryEvery = time.Second
+	// freeFrameInterval is how often a heartbeat is free, and freeFrames how many are after a pause.
+	freeFrameInterval = time.Second
+	freeFrames        = 4
+)
+
+// session is a client with an id. It outlives its connection for as long as the id is kept. The
+// methods of [websocket.Handler] run one at a time, in the goroutine of the connection.
+type session struct {
+	h     *Handler
+	id    string
+	src   []byte // the id as JSON
+	token inbox.Key
+	payer inbox.Payer
+
+	// Set before the session is ready.
+
+	claim     inbox.Claim
+	stopWatch func()
+	r         *http.Request // detached
+	leave     func()
+	ready     chan struct{} // closed when the session has a connection, or failed
+	readyOnce sync.Once
+
+	// Of the goroutine of the connection. Zero times are none.
+
+	pingID    uint64    // that the outstanding ping has; 0: none
+	pingedAt  time.Time // when it was sent
+	heardAt   time.Time // when a frame arrived
+	retryAt   time.Time // when a step of the store is tried again
+	discard   bool      // acked has to be discarded
+	left      bool      // the client has sent a LEAVE without a recipient
+	freeFrame time.Time // when the free frames are used up again
+	buffered  charge    // an incomplete message
+
+	attending sync.Mutex // of what other nodes want, while the line is lost
+	attended  uint64     // the last of their messages
+
+	mu             sync.Mutex
+	conn           *websocket.Conn // nil without one
+	detached       bool            // another session has the id, or none
+	lost           time.Time       // when the connection ended
+	hasLeft        bool            // by a close frame
+	grace          *time.Timer     // ends it
+	acked, written uint64          // IDs of messages
+	end            error           // of the claim
+	probe          *probe          // nil if none is outstanding
+	throttledAt    time.Time       // when reading was last delayed
+	absent         map[string]*queue
+	full           *queue          // nil if no queue is full
+	sending        context.Context // of the queues
+	cancel         context.CancelFunc
+}
+
+// probe is a ping that a newcomer waits for.
+type probe struct {
+	payload [9]byte
+	done    chan struct{} // closed with the answer
+	alive   bool
+}
+
+// awaitReady waits until the session can be challenged. It returns errAgain if it has not got the
+// id.
+func (s *session) awaitReady(ctx context.Context) error {
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !s.h.isHolder(s) {
+		return errAgain
+	}
+	return nil
+}
+
+func (s *session) becomeReady() { s.readyOnce.Do(func() { close(s.ready) }) }
+
+// start opens the session on a connection.
+func (s *session) start(conn *websocket.Conn, r *http.Request, leave func()) {
+	s.r, s.leave = r, leave
+	_ = conn.Write(websocket.Text, openFrame) // an error ends the connection
+	s.mu.Lock()
+	s.conn = conn
+	s.mu.Unlock()
+	s.becomeReady()
+	conn.Start(s)
+	conn.Wake() // for what arrived before
+}
+
+// owner returns who has the id.
+func (s *session) owner() ownership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ownership{token: s.token, payer: s.payer.Client, lost: s.lost, left: s.hasLeft}
+}
+
+// progress returns the IDs of the last messages that were acknowledged and written.
+func (s *session) progress() (acked, written uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acked, s.written
+}
+
+// inherit takes the claim of a session, which it replaces.
+func (s *session) inherit(old *session) {
+	old.detach()
+	acked, _ := old.progress()
+	s.claim, s.acked, s.written = old.claim, acked, acked
+}
+
+// detach takes the id from the session, and ends its connection.
+func (s *session) detach() {
+	s.mu.Lock()
+	s.detached = true
+	conn := s.conn
+	if s.grace != nil {
+		s.grace.Stop()
+	}
+	s.mu.Unlock()
+	s.leaveClaim()
+	if conn != nil {
+		go conn.Close(websocket.NormalClosure, "another connection has the id") // the line can be dead
+	}
+}
+
+func (s *session) leaveClaim() {
+	if s.stopWatch != nil {
+		s.stopWatch()
+	}
+}
+
+// setLost notes that the connection has ended, and whether by a close frame. The timer ends the time
+// for which the id is kept.
+func (s *session) setLost(grace *time.Timer, left bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost, s.grace, s.hasLeft = time.Now(), grace, left
+}
+
+// isOver reports whether the session no longer handles messages.
+func (s *session) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detached || s.h.stopping.Load()
+}
+
+// notify is called by the store.
+func (s *session) notify(end error) {
+	s.mu.Lock()
+	if end != nil && s.end == nil {
+		s.end = end
+	}
+	conn, lost := s.conn, !s.lost.IsZero()
+	s.mu.Unlock()
+	switch {
+	case conn != nil:
+		conn.Wake()
+	case lost && (end != nil || s.h.Shared):
+		go s.h.attendLost(s)
+	}
+}
+
+// Woken does what is due.
+func (s *session) Woken() {
+	if s.isOver() {
+		return
+	}
+	s.mu.Lock()
+	end := s.end
+	s.mu.Unlock()
+	if end != nil {
+		s.lostClaim(end)
+		return
+	}
+	s.retryAt = time.Time{}
+	s.proceed()
+}
+
+// proceed acknowledges, hands out messages, and looks when it is needed again.
+func (s *session) proceed() {
+	if s.discard {
+		s.discardAcked()
+	}
+	s.handOut()
+	next := s.retryAt
+	if s.pingID != 0 {
+		due := later(s.pingedAt, s.heardAt).Add(s.h.timing.ack)
+		if !time.Now().Before(due) {
+			s.conn.Close(websocket.GoingAway, "no answer to pings")
+			return
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	s.conn.WakeAt(next)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// lostClaim ends a connection whose id another node has, or none.
+func (s *session) lostClaim(reason error) {
+	s.h.remove(s)
+	s.mu.Lock()
+	s.detached = true
+	s.mu.Unlock()
+	code, text := websocket.NormalClosure, "another connection has the id"
+	if !errors.Is(reason, inbox.ErrSuperseded) {
+		code, text = websocket.GoingAway, "the id has ended"
+	}
+	s.conn.Close(code, text)
+}
+
+// handOut writes the messages that wait, and a ping that acknowledges them.
+func (s *session) handOut() {
+	for !s.isOver() {
+		acked, written := s.progress()
+		if written-acked >= inbox.Window {
+			break
+		}
+		m, err := s.h.Store.Next(s.h.ctx, s.claim, written)
+		if err == nil {
+			err = s.take(m)
+		}
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, inbox.ErrEmpty):
+		case errors.Is(err, inbox.ErrStoreUnavailable), errors.Is(err, errNoMemory):
+			s.retryAt = time.Now().Add(retryEvery)
+		case errors.Is(err, inbox.ErrClaimEnded):
+			s.lostClaim(err)
+			return
+		default: // the connection or the server ends
+			return
+		}
+		break
+	}
+	s.ping()
+}
+
+var errNoMemory = errors.New("no memory for a large frame")
+
+// take writes a message, unless it is one of another node.
+func (s *session) take(m inbox.Message) error {
+	if isControl(m) {
+		s.handleControl(m)
+		s.advance(m.ID, true)
+		return nil
+	}
+	var held charge
+	if n := int64(len(m.Body)); n > freeBytes {
+		if !s.h.waiting.take(&held, s.payer, quota.Usage{Bytes: n}) {
+			return errNoMemory
+		}
+		defer s.h.waiting.giveAll(&held)
+	}
+	if err := s.conn.Write(websocket.Text, m.Body); err != nil {
+		return err
+	}
+	s.advance(m.ID, false)
+	return nil
+}
+
+// advance moves the cursor to a message. A control message needs no acknowledgement.
+func (s *session) advance(id uint64, control bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.written == s.acked {
+		s.acked = id - 1 // what precedes it was discarded before
+		if control {
+			s.acked, s.discard = id, true
+		}
+	}
+	s.written = id
+}
+
+// ping asks for an acknowledgement of what was written. One ping is outstanding at a time.
+func (s *session) ping() {
+	acked, written := s.progress()
+	if s.pingID != 0 || written == acked {
+		return
+	}
+	s.pingID, s.pingedAt = written, time.Now()
+	_ = s.conn.Ping(binary.BigEndian.AppendUint64(nil, written)) // an error ends the connection
+}
+
+// Pong acknowledges the messages through the ID of the outstanding ping: they have arrived in the
+// browser, even if the page has not seen them yet.
+func (s *session) Pong(payload []byte) {
+	switch {
+	case s.isAck(payload):
+		id := s.pingID
+		s.pingID = 0
+		s.mu.Lock()
+		s.acked = id
+		s.mu.Unlock()
+		if s.discard = true; !s.isOver() {
+			s.proceed()
+		}
+	case s.isProbe(payload):
+		s.endProbe(true)
+	}
+}
+
+func (s *session) isAck(payload []byte) bool {
+	return s.pingID != 0 && len(payload) == 8 && binary.BigEndian.Uint64(payload) == s.pingID
+}
+
+// discardAcked removes the messages that were acknowledged.
+func (s *session) discardAcked() {
+	acked, _ := s.progress()
+	switch err := s.h.Store.Discard(s.h.ctx, s.claim, acked); {
+	case err == nil, errors.Is(err, inbox.ErrClaimEnded): // the watch reports it, too
+		s.discard = false
+	case errors.Is(err, inbox.ErrStoreUnavailable):
+		s.retryAt = time.Now().Add(retryEvery)
+	}
+}
+
+// Allow takes a token for a frame, unless it answers one of the server's or is a heartbeat. While
+// a queue is full, or the client has sent to too many ids that are not claimed, nothing is read.
+func (s *session) Allow(kind websocket.Kind, payload []byte) time.Duration {
+	s.heardAt = time.Now()
+	switch kind {
+	case websocket.Pong:
+		if s.isAck(payload) || s.isProbe(payload) || s.takeFree() {
+			return 0
+		}
+	case websocket.Ping, websocket.Close:
+		if s.takeFree() {
+			return 0
+		}
+	default:
+		if isHeartbeat(payload) && s.takeFree() {
+			return 0
+		}
+		if s.isBlocked() {
+			return s.throttled(putRetry)
+		}
+		if s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
+			if !s.h.Alive(s.r) { // what it has sent would be read for minutes
+				s.conn.Close(websocket.TryAgainLater, "too many absent ids")
+			}
+			return s.throttled(retryEvery)
+		}
+	}
+	return s.throttled(s.h.Throttle(s.r))
+}
+
+// takeFree takes one of the frames that are free.
+func (s *session) takeFree() bool {
+	if !s.freeFrame.Before(s.heardAt.Add(freeFrames * freeFrameInterval)) {
+		return false
+	}
+	s.freeFrame = later(s.freeFrame, s.heardAt).Add(freeFrameInterval)
+	return true
+}
+
+// throttled notes that reading is delayed, so that pongs can be late.
+func (s *session) throttled(d time.Duration) time.Duration {
+	if d > 0 {
+		s.mu.Lock()
+		s.throttledAt = s.heardAt
+		s.mu.Unlock()
+	}
+	return d
+}
+
+// Buffer reserves memory for an incomplete message.
+func (s *session) Buffer(more int) bool {
+	if more < 0 {
+		s.h.waiting.give(&s.buffered, quota.Usage{Bytes: int64(-more)})
+		return true
+	}
+	return s.h.waiting.take(&s.buffered, s.payer, quota.Usage{Bytes: int64(more)})
+}
+
+// Closed frees the id after a close frame of the client, and keeps it for the client otherwise.
+func (s *session) Closed(err error) {
+	s.mu.Lock()
+	s.conn = nil
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.mu.Unlock()
+	s.endProbe(false)
+	s.leave()
+	s.r = nil
+	if s.left || isLeaving(err) {
+		s.h.vacate(s)
+	} else {
+		s.h.lose(s)
+	}
+}
+
+// isLeaving reports whether the client has ended the connection on purpose: without a code, or
+// because its page is closed.
+func isLeaving(err error) bool {
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) || !closed.Remote {
+		return false
+	}
+	return closed.Code == websocket.NormalClosure || closed.Code == websocket.GoingAway || closed.Code == websocket.NoStatus
+}
+
+// refused is the handler of a connection that is being closed.
+type refused struct{ leave func() }
+
+func (refused) Allow(websocket.Kind, []byte) time.Duration { return 0 }
+func (refused) Message(websocket.Kind, []byte)             {}
+func (refused) Pong([]byte)                                {}
+func (refused) Woken()                                     {}
+func (r refused) Closed(error)                             { r.leave() }
