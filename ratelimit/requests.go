@@ -42,7 +42,8 @@ const heavyUse = 1.0 / 8
 // Refused returns how many requests were refused, or would have been in a dry run.
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
 
-// Paced returns how many requests were delayed because many addresses requested much.
+// Paced returns how often requests were delayed because many addresses requested much, and how
+// often Delay found no token.
 func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 
 // Handler returns next behind the limit.
@@ -79,11 +80,12 @@ func (l *RequestLimiter) Delay(r *http.Request) time.Duration { return l.DelayAd
 
 // DelayAddr is Delay for an address.
 func (l *RequestLimiter) DelayAddr(addr netip.Addr) time.Duration {
-	if l.DryRun {
-		return 0
-	}
 	res := l.Limiter.Take(addr, time.Now())
 	if res.OK {
+		return 0
+	}
+	l.paced.Add(1)
+	if l.DryRun {
 		return 0
 	}
 	return max(res.Wait, time.Millisecond)

@@ -152,3 +152,30 @@ func TestFloodIsTarpitted(t *testing.T) {
 		}
 	})
 }
+
+// TestDelay checks that what a connection does takes tokens, and that each wait for one is counted.
+func TestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, dryRun := range []bool{false, true} {
+			l := newRequestLimiter()
+			l.DryRun = dryRun
+			r := httptest.NewRequest("GET", "/", nil)
+			for i := range 4 {
+				want := time.Duration(0)
+				if i == 3 && !dryRun {
+					want = time.Second / 2
+				}
+				if d := l.Delay(r); d != want {
+					t.Errorf("dry run %v: got a delay of %v for frame %d, want %v", dryRun, d, i, want)
+				}
+			}
+			if l.Paced() != 1 {
+				t.Errorf("dry run %v: got %d counted, want 1", dryRun, l.Paced())
+			}
+			time.Sleep(time.Second / 2)
+			if d := l.Delay(r); d != 0 {
+				t.Errorf("dry run %v: got a delay of %v with a token", dryRun, d)
+			}
+		}
+	})
+}

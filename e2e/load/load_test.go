@@ -177,3 +177,31 @@ func TestQuantile(t *testing.T) {
 		t.Errorf("quantile of one value: got %d, want 7", got)
 	}
 }
+
+func TestSlowMessages(t *testing.T) {
+	var s slowMessages
+	var out strings.Builder
+	s.print(&out, 0)
+	for n := range 17 {
+		p := &peer{source: peerAddress(n)}
+		p.received(0, slowAfter)
+		if n > 0 {
+			p.received(time.Duration(n)*time.Second, 40*time.Second)
+		}
+		s.add(p)
+	}
+	s.print(&out, 33)
+	const want = "16 of 33 messages took over 1s: to 16 peers of 3 addresses, sent at 1.0 to 16.0 s, received at 40.0 to 40.0 s\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestStamp(t *testing.T) {
+	body := testBody(16)
+	for _, sent := range []time.Duration{0, 1, time.Hour + 1} {
+		if stamp(body, sent); sentAt(body) != sent {
+			t.Errorf("%v: got %q, which is %v", sent, body, sentAt(body))
+		}
+	}
+}

@@ -22,6 +22,7 @@ type memory struct {
 	peak                       int64
 	cpu                        time.Duration // of the server, per message
 	latencies                  []time.Duration
+	slow                       slowMessages
 }
 
 const (
@@ -48,6 +49,7 @@ func measureMemory(ctx context.Context, cfg config, scheme, dir string, out io.W
 			return fmt.Errorf("%s: %w", t, err)
 		}
 		m.print(out, cfg)
+		m.slow.print(out, len(m.latencies))
 		if cfg.maxRSS > 0 && m.peak > cfg.maxRSS {
 			return fmt.Errorf("%s: got %d bytes of memory at the most, want at most %d", t, m.peak, cfg.maxRSS)
 		}
@@ -123,6 +125,7 @@ func (m *memory) exchange(ctx context.Context, c *crowd, process proc.ID) error 
 	m.cpu = (after - before) / time.Duration(len(c.peers)*c.cfg.messages)
 	for _, p := range c.peers {
 		m.latencies = append(m.latencies, p.latencies...)
+		m.slow.add(p)
 	}
 	return err
 }
@@ -201,7 +204,7 @@ func (c *crowd) each(ctx context.Context, workers int, f func(n int) error) erro
 // read receives the messages of a peer until its connection ends.
 func (c *crowd) read(p *peer) {
 	err := p.link.run(func(body []byte) {
-		p.latencies = append(p.latencies, time.Since(sentAt(body)))
+		p.received(sentAt(body), time.Since(started))
 		c.arrived.Add(1)
 	})
 	if c.closed.Load() {

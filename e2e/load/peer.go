@@ -17,7 +17,8 @@ type peer struct {
 	name, partner string
 	source        net.IP
 	link          link
-	latencies     []time.Duration // written by the reader
+	latencies     []time.Duration // written by the reader, as is slow
+	slow          []slowMessage
 }
 
 // link is the connection with which a peer receives.
@@ -176,20 +177,27 @@ type sharedPoster struct {
 // send sends one message to the partner of a peer. It begins with the time.
 func (c *crowd) send(ctx context.Context, p *peer) error {
 	body := testBody(c.cfg.size)
-	copy(body, fmt.Sprintf("%016x", time.Now().UnixNano()))
+	stamp(body, time.Since(started))
 	if ws, ok := p.link.(webSocketLink); ok {
 		return ws.sendTo(p.partner, body)
 	}
 	return c.post(ctx, p, request("POST /inbox?to="+p.partner, c.target.addr, p.name, "", body))
 }
 
+// started is when the tool was started. Times of messages are measured from it with the monotonic
+// clock: the other one can be set meanwhile.
+var started = time.Now()
+
+// stamp writes when a message is sent into its first bytes.
+func stamp(body []byte, sent time.Duration) { copy(body, fmt.Sprintf("%016x", sent.Nanoseconds())) }
+
 // sentAt returns when a message was sent.
-func sentAt(body []byte) time.Time {
-	nanos, err := strconv.ParseInt(string(body[:min(16, len(body))]), 16, 64)
+func sentAt(body []byte) time.Duration {
+	sent, err := strconv.ParseInt(string(body[:min(16, len(body))]), 16, 64)
 	if err != nil {
-		return time.Time{}
+		return 0 // a content of another peer, which shows as a high latency
 	}
-	return time.Unix(0, nanos)
+	return time.Duration(sent)
 }
 
 // post sends a request of a peer.

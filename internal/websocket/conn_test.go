@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -340,6 +341,43 @@ func TestWakeIsNotLost(t *testing.T) {
 		case <-time.After(testTimeout):
 			t.Errorf("%d of %d were handled, %d are left", done.Load(), total, pending.Load())
 		}
+	})
+}
+
+// slowHandler takes longer for a message than its client needs to send the next ones.
+type slowHandler struct{ *recorder }
+
+func (slowHandler) Message(Kind, []byte) { time.Sleep(100 * time.Microsecond) }
+
+// TestWokenWhileMuchArrives checks that Woken is called for a client that never stops to send.
+func TestWokenWhileMuchArrives(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		handlers := make(chan *recorder, 1)
+		s := newTestServer(t, transport, Config{PingInterval: time.Hour}, func(c *Conn) Handler {
+			h := newRecorder(c)
+			h.onWake = func() {
+				h.events <- "woken"
+				c.WakeAt(time.Now().Add(time.Millisecond))
+				h.onWake = nil
+			}
+			handlers <- h
+			return slowHandler{h}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		much := bytes.Repeat(text("x"), 1000)
+		var sending sync.WaitGroup
+		defer sending.Wait()
+		defer c.conn.Close()
+		sending.Go(func() {
+			for err := error(nil); err == nil; {
+				_, err = c.conn.Write(much)
+			}
+		})
+		time.Sleep(20 * time.Millisecond) // until much waits to be read
+		h.conn.Wake()
+		h.next(t) // after Wake
+		h.next(t) // after WakeAt
 	})
 }
 

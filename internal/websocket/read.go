@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -46,7 +47,7 @@ func (c *Conn) read() error {
 	for {
 		err := c.receive()
 		if err == netconn.ErrWouldBlock {
-			err = c.wait()
+			err = c.wait() // also between two receives, so that Woken is called while much arrives
 		}
 		if err != nil {
 			return err
@@ -110,7 +111,7 @@ func (c *Conn) wait() error {
 // postponeRest notes that the stack can have grown.
 func (c *Conn) postponeRest() {
 	if c.socket != nil {
-		c.restAt = c.now() + restAfter
+		c.restAt = c.now() + cmp.Or(c.config.restAfter, restAfter)
 	}
 }
 

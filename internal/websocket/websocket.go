@@ -82,6 +82,8 @@ type Config struct {
 	PingInterval time.Duration
 	// Conns, if not nil, tracks the connections.
 	Conns *Conns
+
+	restAfter time.Duration // of tests; zero is the constant
 }
 
 // Status codes of close frames (RFC 6455, section 7.4.1, and its registry of IANA).
