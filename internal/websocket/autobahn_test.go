@@ -41,8 +41,9 @@ func echoes(op byte, payloads ...string) (want []serverFrame) {
 }
 
 func (c *autobahnCase) run(t *testing.T, s *testServer) {
-	client := s.dial(t)
+	client, sent := s.dial(t), make(chan struct{})
 	go func() {
+		defer close(sent)
 		for b := c.send; len(b) > 0; {
 			n := len(b)
 			if c.chop > 0 {
@@ -61,6 +62,7 @@ func (c *autobahnCase) run(t *testing.T, s *testServer) {
 		return
 	}
 	if c.code == 0 {
+		<-sent // what follows the close frame would reset the connection
 		client.send(closeFrame(NormalClosure, ""))
 		client.wantClose(NormalClosure)
 		return

@@ -33,6 +33,7 @@ var limitLayers = map[string]layer{
 	"requests": layerRequests, "header": layerRequests, "polls": layerRequests, "files": layerRequests, "lingering": layerRequests,
 	"streams": layerRequests, "stalled-streams": layerRequests,
 	"passwords": layerGuesses, "names": layerGuesses, "misses": layerGuesses, "codes": layerGuesses, "new-codes": layerGuesses,
+	"ids": layerGuesses,
 }
 
 // delays are the limits that delay and refuse nothing.
