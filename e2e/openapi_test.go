@@ -43,6 +43,7 @@ var exchanges = []exchange{
 		"GET /inbox?wait=0 alice:rabbit", "POST /inbox?to=alice bob:builder\nContent-Type: application/trickle-ice-sdpfrag\n\na=x", "GET /inbox alice:rabbit"}},
 	{"GET /inbox 200", defaults, []string{
 		"GET /inbox?wait=0 alice:rabbit", "POST /inbox?to=alice bob:builder\nContent-Type: text/plain; charset=utf-8\n\nhello", "GET /inbox alice:rabbit"}},
+	{"GET /inbox 101", defaults, []string{"GET /inbox" + webSocket + "\nSec-WebSocket-Version: 13\nSec-WebSocket-Protocol: inbox.1"}},
 	{"GET /inbox 204", defaults, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 204", anyOrigin, []string{"GET /inbox?wait=0 alice:rabbit\nOrigin: https://pages.example"}},
 	{"GET /inbox 204", listedOrigin, []string{"GET /inbox?wait=0 alice:rabbit\nOrigin: https://pages.example"}},
@@ -51,6 +52,7 @@ var exchanges = []exchange{
 	{"GET /inbox 403", defaults, []string{"GET /inbox alice:rabbit" + crossSite}},
 	{"GET /inbox 409", defaults, []string{
 		"GET /inbox?wait=0&client=phone alice:rabbit", "GET /inbox?wait=0&client=laptop&resume=1 alice:rabbit"}},
+	{"GET /inbox 426", defaults, []string{"GET /inbox" + webSocket + "\nSec-WebSocket-Version: 12"}},
 	{"GET /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox?wait=0 bob:builder"}},
 	{"GET /inbox 429", attemptsRejected, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 500", failingStore, []string{"GET /inbox alice:rabbit"}},
@@ -112,6 +114,8 @@ var exchanges = []exchange{
 	{"HEAD /ice 403", defaults, []string{"HEAD /ice" + crossSite}},
 	{"HEAD /ice 405", defaults, []string{"HEAD /ice"}},
 }
+
+const webSocket = "\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ=="
 
 const crossSite = "\nOrigin: https://pages.example\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: cors"
 
