@@ -66,7 +66,7 @@ func attacks(extended bool) []attack {
 		{name: "replayed ClientHellos, one address", run: replayedHellos(20 * int(seconds))},
 		{name: "queue exhaustion, one address", flags: shortInboxTimeout, run: exhaustOneAddr},
 		{name: "queue exhaustion, 100 addresses, 1 GiB machine", flags: shortInboxTimeout, memory: 768 << 20, run: exhaustManyAddrs(1 << 20)},
-		{name: "queue exhaustion, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
+		{name: "queue exhaustion, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(256 << 10)},
 		{name: "name exhaustion, 100 addresses", flags: fewNames, run: exhaustNames(100, ipv4Clients)},
 		{name: "name exhaustion, seven networks", flags: fewNames, run: exhaustNames(700, clientsOfSevenNetworks)},
 		{name: "incomplete bodies of 1 MiB", run: halfBodies},
@@ -97,7 +97,7 @@ func attacks(extended bool) []attack {
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
 		{name: "refused bodies", slow: true, run: refusedBodies},
-		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
+		{name: "large responses never read", slow: true, flags: largeMessages, memory: 1536 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds), topicAttacks(seconds))...)
 }

@@ -25,7 +25,7 @@ func eventAttacks(seconds time.Duration) []attack {
 		{name: "event streams: supersede storm", run: supersedeStorm(false)},
 		{name: "event streams that never acknowledge", run: neverAcknowledge},
 		{name: "event streams: large fields, wrong IDs", run: oddStreams},
-		{name: "event streams never read", slow: true, timeout: 2 * time.Minute, flags: largeMessages, memory: 768 << 20, run: unreadEvents},
+		{name: "event streams never read", slow: true, timeout: 2 * time.Minute, flags: largeMessages, memory: 1536 << 20, run: unreadEvents},
 	}
 }
 

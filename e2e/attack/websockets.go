@@ -32,7 +32,7 @@ func webSocketAttacks(seconds time.Duration) []attack {
 		{name: "WebSocket: supersede storm", run: supersedeStorm(true)},
 		{name: "WebSocket: half frames", slow: true, run: halfFrames},
 		{name: "WebSocket: no hello", slow: true, run: noHello},
-		{name: "WebSocket: messages never read", slow: true, timeout: 2 * time.Minute, flags: largeMessages, memory: 768 << 20, run: unreadFrames},
+		{name: "WebSocket: messages never read", slow: true, timeout: 2 * time.Minute, flags: largeMessages, memory: 1536 << 20, run: unreadFrames},
 	}
 }
 

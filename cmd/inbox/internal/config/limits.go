@@ -52,8 +52,8 @@ const (
 const (
 	connParts    = 8 // of twelve
 	queuedPart   = 6
-	inFlightPart = 12 // bodies that are being read or written
-	minInFlight  = 4  // bodies of the maximum size
+	inFlightPart = 6 // bodies that are being read or written
+	minInFlight  = 4 // bodies of the maximum size
 )
 
 // resolveLimits converts the limits and replaces auto values.

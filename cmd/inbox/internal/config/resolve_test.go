@@ -98,8 +98,8 @@ func TestMemoryIsDivided(t *testing.T) {
 		connBytes, inFlight int64
 		streams             int
 	}{
-		{nil, gib, 512 * mib, 64 * mib, 5461},
-		{[]string{"-max-conns", "7"}, gib, 0, 64 * mib, 7},
+		{nil, gib, 512 * mib, 128 * mib, 5461},
+		{[]string{"-max-conns", "7"}, gib, 0, 128 * mib, 7},
 		{[]string{"-max-queued-bytes", "32MiB"}, gib, 512 * mib, 32 * mib, 5461},
 		{[]string{"-max-queued-bytes", "0"}, gib, 512 * mib, 0, 5461},
 		{[]string{"-max-memory", "0"}, gib, 0, 256 * mib, 1 << 20},
