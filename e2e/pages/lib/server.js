@@ -65,7 +65,7 @@ export class Server {
 
   async remove() {
     await this.stop('SIGKILL');
-    rmSync(this.#directory, {recursive: true});
+    rmSync(this.#directory, {recursive: true, force: true}); // it can be removed already
   }
 }
 
