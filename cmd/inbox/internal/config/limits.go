@@ -47,8 +47,9 @@ const (
 	WebSocketBytes = 16 << 10 // heap and stack, after messages
 )
 
-// The parts of the memory. A sixteenth is for unfinished headers and handshakes, another one for
-// the program.
+// The parts of the memory. They add up to all of it, although unfinished headers and handshakes need
+// a sixteenth and the program another one: a body that is being written is mostly that of a queued
+// message, which counts in both parts.
 const (
 	connParts    = 8 // of twelve
 	queuedPart   = 6
