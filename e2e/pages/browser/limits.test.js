@@ -117,7 +117,7 @@ test('two requests per second: the pages load and the call connects automaticall
     await camera.getByRole('button', {name: 'Start'}).waitFor({timeout: 100_000}); // it reloads until all files are there
     await pressStart(camera);
     await waitForPicture(screen, 60_000);
-    await waitForTitle(camera, 'Connected', 30_000);
+    await waitForTitle(camera, 'Connected');
   }));
 
 test('a page that exceeds the rate limit while it waits counts down and continues', {skip}, () =>
