@@ -100,6 +100,7 @@ func (s *eventStream) run(wake <-chan struct{}) error {
 // begin writes the header and the first bytes.
 func (s *eventStream) begin() error {
 	header := s.w.Header()
+	problem.SetInert(header)
 	header.Set("Content-Type", eventstream.MediaType)
 	header.Set("Cache-Control", "no-store, no-transform")
 	header.Set("X-Accel-Buffering", "no")

@@ -209,11 +209,6 @@ func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
 // client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A successful POST has no body to make inert, and no cache stores it without an explicit
-	// lifetime (RFC 9110, section 9.3.3). Problem documents have the fields.
-	if r.Method != http.MethodPost {
-		problem.SetInert(w.Header())
-	}
 	if err := h.serve(w, r); err != nil {
 		h.refuse(w, r, err)
 	}
