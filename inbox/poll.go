@@ -22,14 +22,23 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, name string, key 
 	}
 	m, err := rc.next(r.Context())
 	if wait := q.WaitOr(h.pollTimeout); wait > 0 && errors.Is(err, ErrEmpty) {
-		observe := h.observeWait(w)
-		m, err = rc.await(r.Context(), wait)
-		observe()
+		m, err = h.await(w, r, rc, wait)
 	}
 	if err != nil {
 		return endPoll(w, err)
 	}
 	return h.deliver(w, r, rc, m)
+}
+
+// await counts the request while it waits for a message.
+func (h *Handler) await(w http.ResponseWriter, r *http.Request, rc *receiver, wait time.Duration) (Message, error) {
+	leave, err := h.enter(r)
+	if err != nil {
+		return Message{}, err
+	}
+	defer leave()
+	defer h.observeWait(w)()
+	return rc.await(r.Context(), wait)
 }
 
 // endPoll responds to a poll that ended without a message. There is no body to make inert, but a
