@@ -51,13 +51,18 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 		}
 		return endPoll(w, ErrSuperseded)
 	}
+	leave, err := h.enter(r)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	rc := h.newReceiver(EventStream, name, q)
 	defer rc.leave()
 	if err := h.openReceiver(r, key, q.After, rc); err != nil {
 		return err
 	}
 	wake := make(chan struct{}, 1)
-	err := rc.watch(func() { wake <- struct{}{} })
+	err = rc.watch(func() { wake <- struct{}{} })
 	if err != nil && endReason(err) == "" {
 		return err
 	}
@@ -100,6 +105,7 @@ func (s *eventStream) run(wake <-chan struct{}) error {
 // begin writes the header and the first bytes.
 func (s *eventStream) begin() error {
 	header := s.w.Header()
+	problem.SetInert(header)
 	header.Set("Content-Type", eventstream.MediaType)
 	header.Set("Cache-Control", "no-store, no-transform")
 	header.Set("X-Accel-Buffering", "no")

@@ -81,8 +81,9 @@ type Config struct {
 	// HelloTimeout bounds the time until a WebSocket has sent its credentials, and BodyTimeout that
 	// of one of its messages. Zero is no limit.
 	HelloTimeout, BodyTimeout time.Duration
-	// Enter, if not nil, counts a WebSocket, or a pending send on one, until leave, which is called
-	// once. An error refuses it, as those of Guard do.
+	// Enter, if not nil, counts what waits for a message or for a recipient until leave, which is
+	// called once: a poll of an empty mailbox, a POST with the parameter wait, an event stream, a
+	// WebSocket, a pending send on one. An error refuses it, as those of Guard do.
 	Enter func(*http.Request) (leave func(), err error)
 	// Throttle, if not nil, returns how long the client of a WebSocket has to wait until its next
 	// frame is handled. It is called before each frame, with a request of the client, until it
@@ -209,11 +210,6 @@ func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
 // client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A successful POST has no body to make inert, and no cache stores it without an explicit
-	// lifetime (RFC 9110, section 9.3.3). Problem documents have the fields.
-	if r.Method != http.MethodPost {
-		problem.SetInert(w.Header())
-	}
 	if err := h.serve(w, r); err != nil {
 		h.refuse(w, r, err)
 	}

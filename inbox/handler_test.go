@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -117,6 +119,27 @@ func TestMessageIsDelivered(t *testing.T) {
 		}
 	}
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+}
+
+// TestNoContentFieldsWithoutContent checks that a response without a body has only fields that
+// matter without one: a cache could store the 204 of a GET.
+func TestNoContentFieldsWithoutContent(t *testing.T) {
+	s := newRig(t, nil)
+	for _, row := range []struct {
+		method, target string
+		want           http.Header
+	}{
+		{"GET", "/inbox?wait=0", http.Header{"Cache-Control": {"no-store"}}},
+		{"POST", "/inbox/ack?upTo=1", http.Header{}},
+		{"OPTIONS", "/inbox", http.Header{"Allow": {"GET, POST, DELETE, OPTIONS"}}},
+		{"DELETE", "/inbox", http.Header{}},
+	} {
+		w := s.do("bob", row.method, row.target, "")
+		s.want(w, 204, "")
+		if !maps.EqualFunc(w.Header(), row.want, slices.Equal) {
+			t.Errorf("%s %s: got %v, want %v", row.method, row.target, w.Header(), row.want)
+		}
+	}
 }
 
 func TestSafeContentTypes(t *testing.T) {

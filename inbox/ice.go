@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"inbox/inbox/ice"
+	"inbox/internal/problem"
 )
 
 // iceResponse is the body of GET /ice: an RTCConfiguration, and why it lacks TURN.
@@ -36,8 +37,10 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	header := w.Header()
+	problem.SetInert(header)
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body)
 	return nil
 }

@@ -20,8 +20,8 @@ type connState struct {
 }
 
 // ConnContext returns a context in which [Alive] finds the socket of c, and the
-// handler the credentials that it has read last, so that a client that sends the
-// same with each request costs less. Use it as the ConnContext of an
+// handler a salted hash of the credentials that it has read last, so that a client that
+// sends the same with each request costs less. Use it as the ConnContext of an
 // [http.Server], or call it from one. It unwraps TLS and other connections with a
 // NetConn method down to the first [syscall.Conn]; without one, requests of c
 // always count as alive.

@@ -10,6 +10,7 @@ import (
 	"inbox/inbox/internal/mediatype"
 	"inbox/inbox/internal/names"
 	"inbox/inbox/internal/query"
+	"inbox/internal/problem"
 )
 
 // poll responds with one message: a receiver that ends after it.
@@ -21,9 +22,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, name string, key 
 	}
 	m, err := rc.next(r.Context())
 	if wait := q.WaitOr(h.pollTimeout); wait > 0 && errors.Is(err, ErrEmpty) {
-		observe := h.observeWait(w)
-		m, err = rc.await(r.Context(), wait)
-		observe()
+		m, err = h.await(w, r, rc, wait)
 	}
 	if err != nil {
 		return endPoll(w, err)
@@ -31,7 +30,19 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, name string, key 
 	return h.deliver(w, r, rc, m)
 }
 
-// endPoll responds to a poll that ended without a message.
+// await counts the request while it waits for a message.
+func (h *Handler) await(w http.ResponseWriter, r *http.Request, rc *receiver, wait time.Duration) (Message, error) {
+	leave, err := h.enter(r)
+	if err != nil {
+		return Message{}, err
+	}
+	defer leave()
+	defer h.observeWait(w)()
+	return rc.await(r.Context(), wait)
+}
+
+// endPoll responds to a poll that ended without a message. There is no body to make inert, but a
+// cache may store a 204 that does not forbid it (RFC 9110, section 15.3.5).
 func endPoll(w http.ResponseWriter, err error) error {
 	switch {
 	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimEnded):
@@ -43,6 +54,7 @@ func endPoll(w http.ResponseWriter, err error) error {
 	default:
 		return err
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -93,4 +105,5 @@ func setMessageHeader(header http.Header, m Message) {
 	header["Content-Length"] = fields[1:2:2]
 	header["X-From"] = fields[2:3:3]
 	header["X-Message-Id"] = fields[3:4:4]
+	problem.SetInert(header)
 }

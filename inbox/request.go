@@ -5,16 +5,7 @@ import (
 	"net/http"
 
 	"inbox/inbox/internal/body"
-	"inbox/inbox/internal/query"
-	"inbox/internal/websocket"
 )
-
-// CanWait reports whether a request to the mailbox can wait: a GET for a message,
-// or a POST with the parameter wait for its recipient. A WebSocket, which outlives
-// its request, calls [Config.Enter].
-func CanWait(r *http.Request) bool {
-	return r.Method == http.MethodGet && !websocket.IsUpgrade(r) || r.Method == http.MethodPost && query.HasWait(r.URL.RawQuery)
-}
 
 // canonicalHeader is Header.Get for a name in canonical form.
 func canonicalHeader(h http.Header, name string) string {

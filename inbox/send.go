@@ -40,15 +40,25 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := Message{From: name, ContentType: mediatype.Safe(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
 	if q.Wait > 0 {
-		// The deadline for the body must not end the wait.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-		defer h.observeWait(w)()
-		err = h.putPending(r.Context(), q.To, m, q.Wait)
+		err = h.putAndWait(w, r, q.To, m, q.Wait)
 	} else {
 		err = h.openPut(r, name, key, q.To, m)
 	}
 	h.recordMiss(r, q.To, err)
 	return err
+}
+
+// putAndWait is putPending for a POST, which counts while it waits.
+func (h *Handler) putAndWait(w http.ResponseWriter, r *http.Request, to string, m Message, wait time.Duration) error {
+	leave, err := h.enter(r)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	defer h.observeWait(w)()
+	// The deadline for the body must not end the wait.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return h.putPending(r.Context(), to, m, wait)
 }
 
 // send puts m for a sender whose password was checked, as a stream does: it asks the guard, waits

@@ -275,12 +275,18 @@ func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Tim
 		b = &bucket{key: k, limiter: l.newBucket(k)}
 		s.buckets[k] = b
 		l.total.Add(1)
+		defer l.shrinkLocked(s, now)
 	}
 	s.useLocked(b)
-	// Evict one full bucket even while there is room, so that the table is as small as
-	// the traffic.
-	l.dropIfFullLocked(s, s.oldest, now)
 	return b.limiter
+}
+
+// shrinkLocked drops full buckets even while there is room, so that the table is as small as the
+// traffic: two for each new one.
+func (l *Limiter) shrinkLocked(s *limiterShard, now time.Time) {
+	for range 2 {
+		l.dropIfFullLocked(s, s.oldest, now)
+	}
 }
 
 func (l *Limiter) newBucket(k key) *rate.Limiter {

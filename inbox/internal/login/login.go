@@ -5,7 +5,9 @@ package login
 import (
 	"bytes"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -34,10 +36,17 @@ type Key = [32]byte
 
 // Reader reads credentials and derives keys under one secret. All methods can be called
 // concurrently.
-type Reader struct{ scratches *sync.Pool } // of *scratch
+type Reader struct {
+	scratches *sync.Pool // of *scratch
+	salt      [saltBytes]byte
+}
 
 // NewReader returns a reader. The secret has 16 bytes or more.
-func NewReader(secret []byte) *Reader { return &Reader{newScratches(secret)} }
+func NewReader(secret []byte) *Reader {
+	r := &Reader{scratches: newScratches(secret)}
+	rand.Read(r.salt[:]) // never fails
+	return r
+}
 
 // Memory is what a connection remembers: the last credentials, so that a client that sends the
 // same with each request costs less. The zero value is empty.
@@ -61,48 +70,52 @@ func newScratches(secret []byte) *sync.Pool {
 	return &sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}
 }
 
-// login is an Authorization field with what it stands for: whose mailbox, and a key that the
-// store must still compare. It is not known whether the key is the right one.
+// login is an Authorization field, as a hash, with what it stands for: whose mailbox, and a key that
+// the store must still compare. It is not known whether the key is the right one.
 type login struct {
-	field     string
-	scratches *sync.Pool // those of the secret that keys the key
-	name      string
-	key       Key
+	digest digest
+	name   string
+	key    Key
 }
 
-// maxLoginBytes bounds the field of a login that a connection remembers. The pages send 70
-// bytes.
-const maxLoginBytes = 256
+// digest identifies an Authorization field. It is salted, so that the memory of a connection that
+// waits allows no dictionary attack on the password, and the digests of two readers differ.
+type digest [sha256.Size]byte
 
-// isFor reports whether the login is that of a field. It compares in constant time: a proxy can
-// send the requests of several clients on one connection.
-func (l *login) isFor(field string, scratches *sync.Pool) bool {
-	if l.scratches != scratches || len(l.field) != len(field) {
-		return false
-	}
-	different := byte(0)
-	for i := range len(field) {
-		different |= l.field[i] ^ field[i]
-	}
-	return different == 0
-}
+const (
+	saltBytes = 32
+	// maxLoginBytes bounds the field of a login that a connection remembers. The pages send 70
+	// bytes.
+	maxLoginBytes = 256
+)
 
 // Read returns the name of a request and the key of its password. m can be nil.
 func (p *Reader) Read(r *http.Request, m *Memory) (name string, key Key, err error) {
 	field, err := authorization(r.Header)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", Key{}, err
+	case m == nil || len(field) > maxLoginBytes:
+		return parse(field, p.scratches)
 	}
-	if m != nil {
-		if last := m.last.Load(); last != nil && last.isFor(field, p.scratches) {
-			return last.name, last.key, nil
-		}
+	// A proxy can send the requests of several clients on one connection, hence in constant time.
+	digest := p.digestOf(field)
+	if last := m.last.Load(); last != nil && subtle.ConstantTimeCompare(last.digest[:], digest[:]) == 1 {
+		return last.name, last.key, nil
 	}
 	name, key, err = parse(field, p.scratches)
-	if err == nil && m != nil && len(field) <= maxLoginBytes {
-		m.last.Store(&login{field, p.scratches, name, key})
+	if err == nil {
+		m.last.Store(&login{digest, name, key})
 	}
 	return name, key, err
+}
+
+// digestOf returns the digest of a field of maxLoginBytes or less.
+func (p *Reader) digestOf(field string) digest {
+	var salted [saltBytes + maxLoginBytes]byte
+	copy(salted[:], p.salt[:])
+	n := copy(salted[saltBytes:], field)
+	return sha256.Sum256(salted[:saltBytes+n])
 }
 
 // parse returns what an Authorization field stands for. It copies the password into

@@ -52,16 +52,6 @@ func (q *Query) ClientID() uint64 {
 	return max(unidentified+1, binary.BigEndian.Uint64(sum[:]))
 }
 
-// HasWait reports whether a query string has the parameter wait.
-func HasWait(raw string) bool {
-	for pair := range strings.SplitSeq(raw, "&") {
-		if key, _, _ := strings.Cut(pair, "="); key == "wait" {
-			return true
-		}
-	}
-	return false
-}
-
 // Parse parses the parameters of the protocol and ignores others. It caps waits. The error is a
 // problem.
 func Parse(raw string, maxWait time.Duration) (Query, error) {

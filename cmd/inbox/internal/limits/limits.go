@@ -71,7 +71,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		Polls: &ratelimit.ConcurrencyLimiter{
 			Limit: "polls", Detail: fmt.Sprintf("Your address may wait for %d messages at once.", cfg.MaxConnsPerIP),
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{MaxPerClient: int64(cfg.MaxConnsPerIP), DryRun: cfg.DryRun}),
-			Addr:  clients.Addr, Applies: cfg.CanWait,
+			Addr:  clients.Addr,
 		},
 		Files: &ratelimit.ConcurrencyLimiter{
 			Limit: "files", Detail: "Too many files are being sent. Receive those that you have requested first.",

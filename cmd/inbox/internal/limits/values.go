@@ -64,8 +64,6 @@ type Config struct {
 	WriteTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
-	// CanWait reports which requests can wait for a message or for a recipient.
-	CanWait func(*http.Request) bool
 	// DryRun counts what the limits per address would refuse, but refuses nothing.
 	DryRun bool
 }

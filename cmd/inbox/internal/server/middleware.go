@@ -53,7 +53,6 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
 		when(named, s.proxies.CheckHost(s.domains, s.isForAnyHost)),
-		s.limits.Polls.Handler,
 	)
 }
 

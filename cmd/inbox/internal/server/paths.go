@@ -1,8 +1,6 @@
 package server
 
 import (
-	"net/http"
-
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 )
@@ -20,6 +18,3 @@ const (
 
 // routes maps them to the routes of the metrics.
 var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }

@@ -274,7 +274,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
 		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header, WriteTimeout: t.Write,
-		Exempt: exemptHealthChecks(clients), CanWait: canWait, DryRun: cfg.DryRun,
+		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
 	}, clientIP, clients)
 }
 
