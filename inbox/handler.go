@@ -32,7 +32,7 @@ type Config struct {
 	// below the store's timeout.
 	PollTimeout time.Duration
 	// Capacity is how many messages a mailbox of the store can hold, or zero. Streams
-	// leave half of it to new messages: see [Window].
+	// leave a third of it to new messages: see [Window].
 	Capacity int
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64

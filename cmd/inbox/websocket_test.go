@@ -73,7 +73,7 @@ func (p *program) socket(t *testing.T, name, params string) *socket {
 func (s *socket) hello(name, params string) {
 	s.t.Helper()
 	s.send("hello %s password%%20of%%20%s %s", name, name, params)
-	s.want(`welcome \d+ \d+ \d+ 25`)
+	s.want(`welcome \d+ \d+ 64 25`)
 }
 
 func (s *socket) send(format string, args ...any) {
