@@ -45,7 +45,7 @@ func (h *Handler) webSocketConfig(cfg Config) websocket.Config {
 	return websocket.Config{
 		Protocols: []string{wire.Protocol}, MaxMessageBytes: wire.MaxHelloBytes,
 		MessageTimeout: cfg.BodyTimeout, WriteTimeout: cmp.Or(cfg.WriteTimeout, defaultWriteTimeout), CloseTimeout: closeTimeout,
-		PingInterval: min(Heartbeat, cfg.PollTimeout), Conns: &h.sockets,
+		PingInterval: min(Heartbeat, cfg.PollTimeout), OnDelay: cfg.OnFrameDelay, Conns: &h.sockets,
 	}
 }
 
@@ -309,11 +309,11 @@ func (s *webSocket) write(parts ...[]byte) error {
 }
 
 // Allow takes a token for a frame. Acknowledgements, pings and pongs are free up to a rate.
-func (s *webSocket) Allow(kind websocket.Kind, payload []byte) time.Duration {
+func (s *webSocket) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
 	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) || wire.IsPing(payload) {
 		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
 			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
-			return 0
+			return 0, false
 		}
 	}
 	return s.h.throttle(s.r)

@@ -154,7 +154,7 @@ func TestWebSocket(t *testing.T) {
 // TestWebSocketFramesTakeTokens checks that frames over the budget are handled later, and that the
 // connection stays open.
 func TestWebSocketFramesTakeTokens(t *testing.T) {
-	p := start(t, "-https=false", "-rate", "2", "-burst", "4")
+	p := start(t, "-https=false", "-rate", "2", "-burst", "4", "-metrics-bind", "127.0.0.1:0")
 	bob := p.socket(t, "bob", "")
 	began := time.Now()
 	const sends = 6
@@ -173,6 +173,7 @@ func TestWebSocketFramesTakeTokens(t *testing.T) {
 			last, _ = strconv.Atoi(rest)
 		}
 	}
+	p.waitMetric("inbox_frame_delay_seconds_count", 1)
 	// The handshake and the hello took two tokens.
 	if took := time.Since(began); took < (sends-2)*time.Second/2-200*time.Millisecond {
 		t.Errorf("%d frames took %v with 2 a second", sends, took)

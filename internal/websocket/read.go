@@ -269,16 +269,8 @@ func (c *Conn) setBuffered(n int) bool {
 // handle handles a frame when the handler allows it. Once the connection ends, only a close frame
 // matters.
 func (c *Conn) handle(f frame) error {
-	for wait := time.Duration(0); !c.isEnding(); {
-		d := c.handler.Allow(f.kind, f.payload)
-		if d <= 0 {
-			break
-		}
-		// Another connection can have taken what was to come: each refusal doubles the wait.
-		wait = max(d, min(2*wait, maxPause))
-		if err := c.pause(wait); err != nil {
-			return err
-		}
+	if err := c.awaitAllowance(f); err != nil {
+		return err
 	}
 	switch {
 	case f.kind == Close:
@@ -290,6 +282,29 @@ func (c *Conn) handle(f frame) error {
 		c.handler.Pong(f.payload)
 	case f.kind == Text, f.kind == Binary:
 		c.handler.Message(f.kind, f.payload)
+	}
+	return nil
+}
+
+// awaitAllowance waits until the handler allows a frame.
+func (c *Conn) awaitAllowance(f frame) error {
+	var delay, wait time.Duration
+	for again := true; again && !c.isEnding(); {
+		var d time.Duration
+		if d, again = c.handler.Allow(f.kind, f.payload); d <= 0 {
+			break
+		}
+		// Another connection can have taken what was to come: each refusal doubles the wait.
+		wait = max(d, min(2*wait, maxPause))
+		began := c.now()
+		err := c.pause(wait)
+		delay += c.now() - began
+		if err != nil {
+			return err
+		}
+	}
+	if delay > 0 && c.config.OnDelay != nil {
+		c.config.OnDelay(delay)
 	}
 	return nil
 }

@@ -305,6 +305,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		BodyTimeout:      t.Body,
 		Enter:            lim.Polls.Enter,
 		Throttle:         lim.Requests.Delay,
+		OnFrameDelay:     lim.FrameDelays.Add,
 		Guard:            lim.Guard,
 		CodePrefix:       codePrefix,
 		Logger:           log,
