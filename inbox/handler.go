@@ -31,6 +31,9 @@ type Config struct {
 	// of its parameter wait. Zero switches long polling off. It must be well
 	// below the store's timeout.
 	PollTimeout time.Duration
+	// Heartbeat is the time between two comments of an event stream without messages, and between
+	// two pings of a WebSocket. Zero is [DefaultHeartbeat].
+	Heartbeat time.Duration
 	// Capacity is how many messages a mailbox of the store can hold, or zero. Streams
 	// leave a third of it to new messages: see [Window].
 	Capacity int

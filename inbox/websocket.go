@@ -45,7 +45,7 @@ func (h *Handler) webSocketConfig(cfg Config) websocket.Config {
 	return websocket.Config{
 		Protocols: []string{wire.Protocol}, MaxMessageBytes: wire.MaxHelloBytes,
 		MessageTimeout: cfg.BodyTimeout, WriteTimeout: cmp.Or(cfg.WriteTimeout, defaultWriteTimeout), CloseTimeout: closeTimeout,
-		PingInterval: min(Heartbeat, cfg.PollTimeout), OnDelay: cfg.OnFrameDelay, Conns: &h.sockets,
+		PingInterval: cmp.Or(cfg.Heartbeat, DefaultHeartbeat), OnDelay: cfg.OnFrameDelay, Conns: &h.sockets,
 	}
 }
 

@@ -289,6 +289,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Path:         mailboxPath,
 		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
+		Heartbeat:    cfg.Heartbeat,
 		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
