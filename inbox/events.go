@@ -84,7 +84,11 @@ func (s *eventStream) run(wake <-chan struct{}) error {
 	ctx, heartbeats := s.r.Context(), time.NewTicker(s.h.socketConfig.PingInterval)
 	defer heartbeats.Stop()
 	err := s.rc.handOut(ctx, s.message)
-	for err == nil {
+	for err == nil || err == errMore {
+		if err == errMore {
+			err = s.rc.handOut(ctx, s.message)
+			continue
+		}
 		select {
 		case <-wake:
 			err = s.rc.handOut(ctx, s.message)

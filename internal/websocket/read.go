@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -31,6 +32,9 @@ const (
 	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
 	// longer one.
 	maxPause = time.Second
+	// maxWakes bounds the calls of Woken until what has arrived is read, for which readTime is left.
+	maxWakes = 64
+	readTime = time.Millisecond
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
@@ -122,12 +126,17 @@ func isTimeout(err error) bool { return err != nil && errors.Is(err, os.ErrDeadl
 func (c *Conn) prepareWait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.woken && c.cause == nil {
+	next := c.nextDeadlineLocked()
+	switch {
+	case c.cause != nil || !c.woken:
+	case c.wakes == maxWakes:
+		next = min(cmp.Or(next, math.MaxInt64), c.now()+readTime)
+	default:
 		c.woken = false
+		c.wakes++
 		return false
 	}
-	c.waiting = true
-	next := c.nextDeadlineLocked()
+	c.wakes, c.waiting = 0, true
 	switch {
 	case next != 0 && (c.deadline <= 0 || next < c.deadline):
 		_ = c.reading().SetReadDeadline(c.began.Add(next)) // fails on a closed connection, as reading will
