@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// Heartbeat is how often a stream without messages shows that it is alive, so that no proxy
-	// and no browser ends it: some do after 30 seconds. [Config.PollTimeout] can be less.
-	Heartbeat = 25 * time.Second
+	// DefaultHeartbeat is how often a stream without messages shows that it is alive, so that no
+	// proxy and no browser ends it: some do after 30 seconds.
+	DefaultHeartbeat = 25 * time.Second
 	// reconnectAfter is how long an EventSource waits before it reconnects. When the server stops
 	// it waits up to reconnectSpread longer, so that not all of them come at once.
 	reconnectAfter  = time.Second
@@ -86,10 +86,14 @@ type eventStream struct {
 // run hands out messages until the receiver is over or its client is gone. A client that reads
 // nothing is gone when a write fails.
 func (s *eventStream) run(wake <-chan struct{}) error {
-	ctx, heartbeats := s.r.Context(), time.NewTicker(min(Heartbeat, s.h.pollTimeout))
+	ctx, heartbeats := s.r.Context(), time.NewTicker(s.h.socketConfig.PingInterval)
 	defer heartbeats.Stop()
 	err := s.rc.handOut(ctx, s.message)
-	for err == nil {
+	for err == nil || err == errMore {
+		if err == errMore {
+			err = s.rc.handOut(ctx, s.message)
+			continue
+		}
 		select {
 		case <-wake:
 			err = s.rc.handOut(ctx, s.message)

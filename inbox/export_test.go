@@ -25,7 +25,11 @@ func (h *Handler) OpenStream(r *http.Request, manual bool, after uint64, wake fu
 }
 
 func (s Stream) HandOut(r *http.Request, write func(Message) error) error {
-	return s.rc.handOut(r.Context(), write)
+	for {
+		if err := s.rc.handOut(r.Context(), write); err != errMore {
+			return err
+		}
+	}
 }
 
 func (s Stream) Acknowledge(r *http.Request, id uint64) error {

@@ -31,8 +31,11 @@ type Config struct {
 	// of its parameter wait. Zero switches long polling off. It must be well
 	// below the store's timeout.
 	PollTimeout time.Duration
+	// Heartbeat is the time between two comments of an event stream without messages, and between
+	// two pings of a WebSocket. Zero is [DefaultHeartbeat].
+	Heartbeat time.Duration
 	// Capacity is how many messages a mailbox of the store can hold, or zero. Streams
-	// leave half of it to new messages: see [Window].
+	// leave a third of it to new messages: see [Window].
 	Capacity int
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
@@ -85,10 +88,12 @@ type Config struct {
 	// called once: a poll of an empty mailbox, a POST with the parameter wait, an event stream, a
 	// WebSocket, a pending send on one. An error refuses it, as those of Guard do.
 	Enter func(*http.Request) (leave func(), err error)
-	// Throttle, if not nil, returns how long the client of a WebSocket has to wait until its next
-	// frame is handled. It is called before each frame, with a request of the client, until it
-	// returns zero. Up to two acknowledgements a second are free.
-	Throttle func(*http.Request) time.Duration
+	// Throttle, if not nil, is called before each frame of a WebSocket, with a request of the
+	// client. It returns how long to wait before the frame is handled, or with again, before it is
+	// called once more. Up to two acknowledgements a second are free.
+	Throttle func(*http.Request) (wait time.Duration, again bool)
+	// OnFrameDelay, if not nil, is called with how long a frame has waited for Throttle.
+	OnFrameDelay func(time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
 	// CodePrefix is how the names begin that are short enough to be guessed,
@@ -127,7 +132,7 @@ type Handler struct {
 	helloTimeout  time.Duration
 	clientFields  []string
 	enter         func(*http.Request) (leave func(), err error)
-	throttle      func(*http.Request) time.Duration
+	throttle      func(*http.Request) (time.Duration, bool)
 	turns         turns
 	receivers     [numTransports]receiverCounts
 	refusals      problem.Counter
@@ -172,7 +177,7 @@ func NewHandler(cfg Config) *Handler {
 		h.enter = func(*http.Request) (func(), error) { return func() {}, nil }
 	}
 	if h.throttle == nil {
-		h.throttle = func(*http.Request) time.Duration { return 0 }
+		h.throttle = func(*http.Request) (time.Duration, bool) { return 0, false }
 	}
 	if h.guard == nil {
 		h.guard = noGuard{}

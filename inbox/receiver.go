@@ -12,14 +12,15 @@ import (
 
 // Window is how many messages of a stream, which is an event stream or a WebSocket, stay in the
 // mailbox after they were written: until they are acknowledged, or as many later ones were
-// written. It is half of [Config.Capacity] if that is less.
+// written. It is two thirds of [Config.Capacity] if that is less. The rest of the mailbox takes
+// what senders put meanwhile: 36 messages with a capacity of 100, 28 for a plain stream.
 const Window = 64
 
 func windowOf(capacity int) uint64 {
 	if capacity <= 0 {
 		return Window
 	}
-	return uint64(min(Window, capacity/2))
+	return uint64(min(Window, capacity*2/3))
 }
 
 const (
@@ -27,11 +28,15 @@ const (
 	// acknowledgement that another node got. The latter interval doubles up to maxRetryEvery.
 	retryEvery    = time.Second
 	maxRetryEvery = 16 * time.Second
+	// handOutTime bounds one handOut, unless a single write takes longer: while a client reads
+	// slowly, there can always be another message for it.
+	handOutTime = 50 * time.Millisecond
 )
 
 var (
 	errWindowFull = errors.New("the window is full")
 	errNotWritten = errors.New("acknowledges a message that was not sent")
+	errMore       = errors.New("there can be more messages")
 )
 
 // receiver takes the messages of one mailbox for one client, over any transport: a long poll, an
@@ -51,8 +56,9 @@ var (
 //	err = rc.watch(wake)                    // unless it does not wait
 //	err = rc.handOut(ctx, write)            // now, and after each wake
 //
-// handOut returns nil when the receiver waits, and otherwise why it is over: ErrSuperseded,
-// ErrClaimEnded, ErrStopping, an error of write, or a failure of the store.
+// handOut returns nil when the receiver waits, errMore when it must be called again, and otherwise
+// why the receiver is over: ErrSuperseded, ErrClaimEnded, ErrStopping, an error of write, or a
+// failure of the store.
 type receiver struct {
 	turns   *turns
 	store   Store
@@ -223,10 +229,10 @@ func (rc *receiver) leave() {
 	}
 }
 
-// handOut writes messages until rc waits, which is nil, or is over, which is the reason. One call
-// can run at a time.
+// handOut writes messages until rc waits, which is nil, or is over, which is the reason, or for
+// handOutTime, which is errMore. One call can run at a time.
 func (rc *receiver) handOut(ctx context.Context, write func(Message) error) error {
-	for {
+	for began := time.Now(); time.Since(began) < handOutTime; {
 		m, err := rc.next(ctx)
 		if errors.Is(err, ErrEmpty) {
 			return nil
@@ -240,6 +246,7 @@ func (rc *receiver) handOut(ctx context.Context, write func(Message) error) erro
 		}
 		rc.wrote()
 	}
+	return errMore
 }
 
 // next returns the next message to write. ErrEmpty means that rc waits; another error that it is
@@ -376,7 +383,7 @@ func (rc *receiver) wrote() {
 	}
 	rc.counts.autoAck.Add(1)
 	rc.turns.mu.Lock()
-	upTo, due := rc.written-rc.window, rc.written-rc.acked > rc.window+rc.window/4
+	upTo, due := rc.written-rc.window, rc.written-rc.acked > rc.window+rc.window/8
 	rc.turns.mu.Unlock()
 	if !due {
 		return

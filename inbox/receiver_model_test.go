@@ -33,7 +33,7 @@ type receiverModel struct {
 func newReceiverModel(t *testing.T, capacity int) *receiverModel {
 	m := &receiverModel{ids: make([]uint64, 1), kept: inbox.Window}
 	if capacity > 0 {
-		m.kept = min(m.kept, capacity/2)
+		m.kept = min(m.kept, capacity*2/3)
 	}
 	m.rig = newRig(t, func(c *inbox.Config, l *inbox.Limits) { l.Capacity, c.Capacity = capacity, capacity })
 	m.do("bob", "GET", "/inbox?wait=0", "")

@@ -20,6 +20,8 @@ const (
 	// okDelay is how late the answer to a send can be, so that one answers several. A client
 	// gets it within 20 ms.
 	okDelay = 15 * time.Millisecond
+	// readTime is how long a WebSocket is read between two writes of messages to a slow client.
+	readTime = time.Millisecond
 	// maxPendingSends bounds the sends of one WebSocket that wait for their recipients.
 	maxPendingSends = 16
 	// defaultWriteTimeout is that of a handler without one.
@@ -45,7 +47,7 @@ func (h *Handler) webSocketConfig(cfg Config) websocket.Config {
 	return websocket.Config{
 		Protocols: []string{wire.Protocol}, MaxMessageBytes: wire.MaxHelloBytes,
 		MessageTimeout: cfg.BodyTimeout, WriteTimeout: cmp.Or(cfg.WriteTimeout, defaultWriteTimeout), CloseTimeout: closeTimeout,
-		PingInterval: min(Heartbeat, cfg.PollTimeout), Conns: &h.sockets,
+		PingInterval: cmp.Or(cfg.Heartbeat, DefaultHeartbeat), OnDelay: cfg.OnFrameDelay, Conns: &h.sockets,
 	}
 }
 
@@ -131,6 +133,7 @@ type webSocket struct {
 	okRef             uint64    // that of a stored message
 	okAt              time.Time // when okRef is due; zero if it was sent
 	ackAt             time.Time // when lastAck is tried again; zero if it was not refused
+	moreAt            time.Time // when messages are handed out again, after the client was read
 	helloBy           time.Time
 	freeFrame         time.Time // when the free frames are used up again
 	incomplete        *reservation
@@ -228,17 +231,27 @@ func (s *webSocket) catchUp(now time.Time) {
 	if !s.ackAt.IsZero() && !now.Before(s.ackAt) {
 		s.acknowledge()
 	}
-	if s.due.Swap(false) {
-		if err := s.rc.handOut(s.r.Context(), s.writeMessage); err != nil {
-			s.end(err)
-		}
+	if isMore := !s.moreAt.IsZero() && !now.Before(s.moreAt); s.due.Swap(false) || isMore {
+		s.handOut()
+	}
+}
+
+// handOut hands out messages. Now and then the client is read, although there are more.
+func (s *webSocket) handOut() {
+	s.moreAt = time.Time{}
+	switch err := s.rc.handOut(s.r.Context(), s.writeMessage); err {
+	case nil:
+	case errMore:
+		s.moreAt = time.Now().Add(readTime)
+	default:
+		s.end(err)
 	}
 }
 
 // schedule lets Woken be called when something is due.
 func (s *webSocket) schedule() {
 	next := time.Time{}
-	for _, at := range [...]time.Time{s.okAt, s.ackAt, s.helloBy} {
+	for _, at := range [...]time.Time{s.okAt, s.ackAt, s.moreAt, s.helloBy} {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -309,11 +322,11 @@ func (s *webSocket) write(parts ...[]byte) error {
 }
 
 // Allow takes a token for a frame. Acknowledgements, pings and pongs are free up to a rate.
-func (s *webSocket) Allow(kind websocket.Kind, payload []byte) time.Duration {
+func (s *webSocket) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
 	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) || wire.IsPing(payload) {
 		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
 			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
-			return 0
+			return 0, false
 		}
 	}
 	return s.h.throttle(s.r)

@@ -422,14 +422,20 @@ func waitFor(t *testing.T, is func() bool) {
 
 // TestWebSocketIsThrottled checks that frames wait for tokens, and acknowledgements do not.
 func TestWebSocketIsThrottled(t *testing.T) {
-	var asked, refused atomic.Int64
+	var asked, refused, delayed atomic.Int64
 	s := newSocketServer(t, func(c *inbox.Config, _ *inbox.Limits) {
-		c.Throttle = func(*http.Request) time.Duration {
+		c.Throttle = func(*http.Request) (time.Duration, bool) {
 			if asked.Add(1)%2 == 1 {
 				refused.Add(1)
-				return time.Millisecond
+				return time.Millisecond, true
 			}
-			return 0
+			return 0, false
+		}
+		c.OnFrameDelay = func(d time.Duration) {
+			if d < time.Millisecond {
+				t.Errorf("a frame waited for %v, want 1ms or more", d)
+			}
+			delayed.Add(1)
 		}
 	})
 	bob := s.hello(t, "bob", "after=")
@@ -441,8 +447,26 @@ func TestWebSocketIsThrottled(t *testing.T) {
 	}
 	bob.send("ping")
 	bob.want("pong")
-	if got := refused.Load(); got != 4 {
-		t.Errorf("%d frames waited for a token, want 4: the hello and three sends", got)
+	if got := refused.Load(); got != 4 || delayed.Load() != got {
+		t.Errorf("%d frames waited for a token and %d were counted, want 4: the hello and three sends", got, delayed.Load())
+	}
+}
+
+// TestWebSocketIsPaced checks that a frame that has its token waits for its turn only once.
+func TestWebSocketIsPaced(t *testing.T) {
+	var asked, delayed atomic.Int64
+	s := newSocketServer(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.Throttle = func(*http.Request) (time.Duration, bool) {
+			asked.Add(1)
+			return time.Millisecond, false
+		}
+		c.OnFrameDelay = func(time.Duration) { delayed.Add(1) }
+	})
+	bob := s.hello(t, "bob", "after=")
+	bob.send("send 1 bob text x")
+	bob.want(`msg \d+ bob text x`)
+	if asked.Load() != 2 || delayed.Load() != 2 {
+		t.Errorf("asked %d times for two frames, %d of them counted", asked.Load(), delayed.Load())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,12 +28,14 @@ type RequestLimiter struct {
 	// HeavyPerSecond, when not zero, paces the requests of addresses that have used more
 	// than an eighth of their burst, all together. A flood from many networks, each within
 	// its budget, then leaves processors to the clients that request little. It delays
-	// requests and refuses none.
+	// requests, and what Delay is called for, and refuses none.
 	HeavyPerSecond float64
 	// DryRun counts refusals but refuses and delays nothing.
 	DryRun bool
 
 	refused, tarpitted, paced atomic.Int64
+	startPacer                sync.Once
+	pacer                     *pacer.Pacer // of startPacer; nil without a pace
 }
 
 // heavyUse is the fraction of its burst as of which an address is paced. A page with a call
@@ -43,16 +46,12 @@ const heavyUse = 1.0 / 8
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
 
 // Paced returns how often requests were delayed because many addresses requested much, and how
-// often Delay found no token.
+// often Delay delayed something.
 func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 
 // Handler returns next behind the limit.
 func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 	start := time.Now()
-	var heavy *pacer.Pacer
-	if l.HeavyPerSecond > 0 && !l.DryRun {
-		heavy = pacer.New(l.HeavyPerSecond)
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Exempt == nil || !l.Exempt(r) {
 			// Reading the monotonic clock alone takes half as long as reading both clocks.
@@ -64,7 +63,7 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 					return
 				}
 			}
-			if res.Used > heavyUse && heavy != nil && !l.pace(heavy, r) {
+			if res.Used > heavyUse && !l.pace(r) {
 				w.WriteHeader(http.StatusServiceUnavailable) // the client has left
 				return
 			}
@@ -74,27 +73,44 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 }
 
 // Delay takes a token for something of a client that costs as much as a request, such as a frame
-// of a WebSocket. It returns zero, or without a token how long the client has to wait for it. r is
-// the request that began the connection.
-func (l *RequestLimiter) Delay(r *http.Request) time.Duration { return l.DelayAddr(l.Addr(r)) }
+// of a WebSocket. It returns how long to wait before it is done. With again there was no token, and
+// Delay has to be called once more after the wait. r is the request that began the connection.
+func (l *RequestLimiter) Delay(r *http.Request) (wait time.Duration, again bool) {
+	return l.DelayAddr(l.Addr(r))
+}
 
 // DelayAddr is Delay for an address.
-func (l *RequestLimiter) DelayAddr(addr netip.Addr) time.Duration {
+func (l *RequestLimiter) DelayAddr(addr netip.Addr) (wait time.Duration, again bool) {
 	res := l.Limiter.Take(addr, time.Now())
-	if res.OK {
-		return 0
+	if !res.OK {
+		wait, again = max(res.Wait, time.Millisecond), true
+	} else if heavy := l.heavy(); heavy != nil && res.Used > heavyUse {
+		wait = heavy.Reserve()
 	}
-	l.paced.Add(1)
+	if wait > 0 {
+		l.paced.Add(1)
+	}
 	if l.DryRun {
-		return 0
+		return 0, false
 	}
-	return max(res.Wait, time.Millisecond)
+	return wait, again
+}
+
+// heavy returns what paces heavy users, or nil.
+func (l *RequestLimiter) heavy() *pacer.Pacer {
+	l.startPacer.Do(func() {
+		if l.HeavyPerSecond > 0 && !l.DryRun {
+			l.pacer = pacer.New(l.HeavyPerSecond)
+		}
+	})
+	return l.pacer
 }
 
 // pace delays a request of a heavy user until its turn, and reports whether the client waited
 // for it.
-func (l *RequestLimiter) pace(heavy *pacer.Pacer, r *http.Request) bool {
-	if heavy.Now() {
+func (l *RequestLimiter) pace(r *http.Request) bool {
+	heavy := l.heavy()
+	if heavy == nil || heavy.Now() {
 		return true
 	}
 	l.paced.Add(1)

@@ -165,17 +165,49 @@ func TestDelay(t *testing.T) {
 				if i == 3 && !dryRun {
 					want = time.Second / 2
 				}
-				if d := l.Delay(r); d != want {
-					t.Errorf("dry run %v: got a delay of %v for frame %d, want %v", dryRun, d, i, want)
+				if d, again := l.Delay(r); d != want || again != (want > 0) {
+					t.Errorf("dry run %v: got a delay of %v, %v for frame %d, want %v", dryRun, d, again, i, want)
 				}
 			}
 			if l.Paced() != 1 {
 				t.Errorf("dry run %v: got %d counted, want 1", dryRun, l.Paced())
 			}
 			time.Sleep(time.Second / 2)
-			if d := l.Delay(r); d != 0 {
-				t.Errorf("dry run %v: got a delay of %v with a token", dryRun, d)
+			if d, again := l.Delay(r); d != 0 || again {
+				t.Errorf("dry run %v: got a delay of %v, %v with a token", dryRun, d, again)
 			}
+		}
+	})
+}
+
+// TestHeavyUsersAreDelayed checks that frames of heavy users have turns among their requests, and
+// take one token each.
+func TestHeavyUsersAreDelayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &RequestLimiter{
+			Limiter: NewLimiter(Budget{PerSecond: 0.001, Burst: 80}, 0), Addr: new(ClientIP).Addr, HeavyPerSecond: 1,
+		}
+		h, began := l.Handler(http.HandlerFunc(serveOK)), time.Now()
+		heavy, light := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+		delay := func(addr netip.Addr, want time.Duration) {
+			t.Helper()
+			if d, again := l.DelayAddr(addr); d != want || again {
+				t.Errorf("got a delay of %v, %v, want %v", d, again, want)
+			}
+		}
+		for range 11 { // the last one takes the first turn
+			delay(heavy, 0)
+		}
+		delay(heavy, time.Second)
+		delay(heavy, 2*time.Second)
+		delay(light, 0)
+		get(h, "/", heavy.String())
+		if d := time.Since(began); d != 3*time.Second {
+			t.Errorf("a request after three frames took %v, want 3s", d)
+		}
+		delay(heavy, time.Second)
+		if tokens := l.Limiter.tokens(keysOf(heavy)[0], time.Now()); tokens < 65 || tokens >= 66 || l.Paced() != 4 {
+			t.Errorf("%v tokens are left and %d were paced, want 65 and 4", tokens, l.Paced())
 		}
 	})
 }

@@ -73,7 +73,7 @@ func (p *program) socket(t *testing.T, name, params string) *socket {
 func (s *socket) hello(name, params string) {
 	s.t.Helper()
 	s.send("hello %s password%%20of%%20%s %s", name, name, params)
-	s.want(`welcome \d+ \d+ \d+ 25`)
+	s.want(`welcome \d+ \d+ 64 25`)
 }
 
 func (s *socket) send(format string, args ...any) {
@@ -154,7 +154,7 @@ func TestWebSocket(t *testing.T) {
 // TestWebSocketFramesTakeTokens checks that frames over the budget are handled later, and that the
 // connection stays open.
 func TestWebSocketFramesTakeTokens(t *testing.T) {
-	p := start(t, "-https=false", "-rate", "2", "-burst", "4")
+	p := start(t, "-https=false", "-rate", "2", "-burst", "4", "-metrics-bind", "127.0.0.1:0")
 	bob := p.socket(t, "bob", "")
 	began := time.Now()
 	const sends = 6
@@ -173,6 +173,7 @@ func TestWebSocketFramesTakeTokens(t *testing.T) {
 			last, _ = strconv.Atoi(rest)
 		}
 	}
+	p.waitMetric("inbox_frame_delay_seconds_count", 1)
 	// The handshake and the hello took two tokens.
 	if took := time.Since(began); took < (sends-2)*time.Second/2-200*time.Millisecond {
 		t.Errorf("%d frames took %v with 2 a second", sends, took)

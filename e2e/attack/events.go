@@ -252,7 +252,7 @@ func (s *scenario) wantNumbers(ctx context.Context, name string, n int) {
 // neverAcknowledge opens streams over both transports whose mailboxes are filled. They must get
 // the window and no more, and lose nothing.
 func neverAcknowledge(ctx context.Context, s *scenario) {
-	const window, more = 50, 30 // half of -inbox-capacity
+	const window, more = 64, 30
 	for k, name := range []string{"silent-sse", "silent-ws"} {
 		sender := s.peer("sender-"+name, attackerAddr(10+k))
 		next, end, err := s.openSilent(ctx, name, attackerAddr(k), k == 1)

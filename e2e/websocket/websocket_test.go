@@ -24,11 +24,11 @@ type echo struct {
 	closed chan error
 }
 
-func (e *echo) Allow(server.Kind, []byte) time.Duration  { return 0 }
-func (e *echo) Message(kind server.Kind, payload []byte) { e.conn.Write(kind, payload) }
-func (e *echo) Pong([]byte)                              {}
-func (e *echo) Woken()                                   {}
-func (e *echo) Closed(err error)                         { e.closed <- err }
+func (e *echo) Allow(server.Kind, []byte) (time.Duration, bool) { return 0, false }
+func (e *echo) Message(kind server.Kind, payload []byte)        { e.conn.Write(kind, payload) }
+func (e *echo) Pong([]byte)                                     {}
+func (e *echo) Woken()                                          {}
+func (e *echo) Closed(err error)                                { e.closed <- err }
 
 // dial returns a client of coder/websocket, and the handler of its connection.
 func dial(t *testing.T, overTLS bool) (*websocket.Conn, *echo) {

@@ -43,13 +43,13 @@ func TestThrottle(t *testing.T) {
 	c := testConfig()
 	var tokens, asked atomic.Int64
 	tokens.Store(3)
-	c.Throttle = func(*http.Request) time.Duration {
+	c.Throttle = func(*http.Request) (time.Duration, bool) {
 		asked.Add(1)
 		if tokens.Add(-1) < 0 {
 			tokens.Store(0)
-			return 10 * time.Millisecond
+			return 10 * time.Millisecond, true
 		}
-		return 0
+		return 0, false
 	}
 	s := serve(t, c)
 	x := s.open("x", "t", "192.0.2.1")

@@ -69,10 +69,12 @@ type Config struct {
 	Guard inbox.Guard
 	// Enter, if not nil, counts a connection until leave, which is called once. An error refuses it.
 	Enter func(*http.Request) (leave func(), err error)
-	// Throttle, if not nil, returns how long a client has to wait until its next frame is handled.
-	// It is called before each frame until it returns zero. Heartbeats and pongs are free up to a
-	// rate.
-	Throttle func(*http.Request) time.Duration
+	// Throttle, if not nil, is called before each frame. It returns how long to wait before the frame
+	// is handled, or with again, before it is called once more. Heartbeats and pongs are free up to
+	// a rate.
+	Throttle func(*http.Request) (wait time.Duration, again bool)
+	// OnFrameDelay, if not nil, is called with how long a frame has waited.
+	OnFrameDelay func(time.Duration)
 	// Alive reports whether the connection of a request is still open. Use [inbox.Alive]. Nil
 	// trusts every connection: one that is gone is noticed when what it has sent is read.
 	Alive func(*http.Request) bool
@@ -125,7 +127,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{Config: cfg, timing: defaultTiming, origins: map[string]bool{}, holders: map[string]*session{}}
 	h.socket = websocket.Config{
 		MaxMessageBytes: cfg.MaxMessageBytes, MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout,
-		CloseTimeout: closeTimeout, PingInterval: keepAlive, Conns: &h.conns,
+		CloseTimeout: closeTimeout, PingInterval: keepAlive, OnDelay: cfg.OnFrameDelay, Conns: &h.conns,
 	}
 	for _, origin := range cfg.Origins {
 		h.origins[strings.ToLower(origin)] = true
@@ -143,7 +145,7 @@ func New(cfg Config) *Handler {
 		h.Enter = func(*http.Request) (func(), error) { return func() {}, nil }
 	}
 	if h.Throttle == nil {
-		h.Throttle = func(*http.Request) time.Duration { return 0 }
+		h.Throttle = func(*http.Request) (time.Duration, bool) { return 0, false }
 	}
 	if h.Alive == nil {
 		h.Alive = func(*http.Request) bool { return true }

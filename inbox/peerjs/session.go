@@ -342,29 +342,29 @@ func (s *session) discardAcked() {
 
 // Allow takes a token for a frame, unless it answers one of the server's or is a heartbeat. While
 // a queue is full, or the client has sent to too many ids that are not claimed, nothing is read.
-func (s *session) Allow(kind websocket.Kind, payload []byte) time.Duration {
+func (s *session) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
 	s.heardAt = time.Now()
 	switch kind {
 	case websocket.Pong:
 		if s.isAck(payload) || s.isProbe(payload) || s.takeFree() {
-			return 0
+			return 0, false
 		}
 	case websocket.Ping, websocket.Close:
 		if s.takeFree() {
-			return 0
+			return 0, false
 		}
 	default:
 		if isHeartbeat(payload) && s.takeFree() {
-			return 0
+			return 0, false
 		}
 		if s.isBlocked() {
-			return s.throttled(putRetry)
+			return s.throttled(putRetry, true)
 		}
 		if s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
 			if !s.h.Alive(s.r) { // what it has sent would be read for minutes
 				s.conn.Close(websocket.TryAgainLater, "too many absent ids")
 			}
-			return s.throttled(retryEvery)
+			return s.throttled(retryEvery, true)
 		}
 	}
 	return s.throttled(s.h.Throttle(s.r))
@@ -380,13 +380,13 @@ func (s *session) takeFree() bool {
 }
 
 // throttled notes that reading is delayed, so that pongs can be late.
-func (s *session) throttled(d time.Duration) time.Duration {
-	if d > 0 {
+func (s *session) throttled(wait time.Duration, again bool) (time.Duration, bool) {
+	if wait > 0 {
 		s.mu.Lock()
 		s.throttledAt = s.heardAt
 		s.mu.Unlock()
 	}
-	return d
+	return wait, again
 }
 
 // Buffer reserves memory for an incomplete message.
@@ -429,8 +429,8 @@ func isLeaving(err error) bool {
 // refused is the handler of a connection that is being closed.
 type refused struct{ leave func() }
 
-func (refused) Allow(websocket.Kind, []byte) time.Duration { return 0 }
-func (refused) Message(websocket.Kind, []byte)             {}
-func (refused) Pong([]byte)                                {}
-func (refused) Woken()                                     {}
-func (r refused) Closed(error)                             { r.leave() }
+func (refused) Allow(websocket.Kind, []byte) (time.Duration, bool) { return 0, false }
+func (refused) Message(websocket.Kind, []byte)                     {}
+func (refused) Pong([]byte)                                        {}
+func (refused) Woken()                                             {}
+func (r refused) Closed(error)                                     { r.leave() }

@@ -189,12 +189,12 @@ type testClient struct {
 }
 
 func (c *testClient) Payer() inbox.Payer { return c.payer }
-func (c *testClient) Delay() time.Duration {
+func (c *testClient) Delay() (wait time.Duration, again bool) {
 	if c.delays.Add(-1) >= 0 {
-		return time.Millisecond
+		return time.Millisecond, true
 	}
 	c.frames.Add(1)
-	return 0
+	return 0, false
 }
 func (c *testClient) Charge(tokens int) { c.charged.Add(int64(tokens)) }
 func (c *testClient) Leave()            { c.left.Add(1) }

@@ -34,9 +34,9 @@ const (
 type Client interface {
 	// Payer returns whom topics and queued frames count against.
 	Payer() inbox.Payer
-	// Delay takes a token for a frame, and returns zero. Without a token it returns how long to
-	// wait until it is called again.
-	Delay() time.Duration
+	// Delay takes a token for a frame. It returns how long to wait before the frame is handled, or
+	// with again, for want of a token, before Delay is called once more.
+	Delay() (wait time.Duration, again bool)
 	// Charge takes tokens for a frame that has been handled, on credit.
 	Charge(tokens int)
 	// Leave is called once, last.
@@ -68,6 +68,8 @@ type Config struct {
 	// Enter returns the client of a request that opens a connection. An error refuses it; one with
 	// a method Refuse(http.ResponseWriter) writes its own response. Nil limits nothing.
 	Enter func(*http.Request) (Client, error)
+	// OnFrameDelay, if not nil, is called with how long a frame has waited.
+	OnFrameDelay func(time.Duration)
 	// Logger gets refusals, at the level Debug. Nil discards them.
 	Logger *slog.Logger
 }
@@ -101,7 +103,7 @@ func NewHandler(c Config) *Handler {
 	h.config = websocket.Config{
 		MaxMessageBytes: max(c.MaxMessageBytes, MinMessageBytes), MessageTimeout: c.MessageTimeout,
 		WriteTimeout: cmp.Or(c.WriteTimeout, defaultWriteTimeout), CloseTimeout: closeTimeout,
-		PingInterval: pingInterval, Conns: &h.conns,
+		PingInterval: pingInterval, OnDelay: c.OnFrameDelay, Conns: &h.conns,
 	}
 	h.queued.init(c.MaxQueuedBytes)
 	if c.Unavailable != "" {
@@ -119,10 +121,10 @@ func NewHandler(c Config) *Handler {
 // unlimited is a client without limits.
 type unlimited struct{}
 
-func (unlimited) Payer() inbox.Payer   { return inbox.Payer{} }
-func (unlimited) Delay() time.Duration { return 0 }
-func (unlimited) Charge(int)           {}
-func (unlimited) Leave()               {}
+func (unlimited) Payer() inbox.Payer           { return inbox.Payer{} }
+func (unlimited) Delay() (time.Duration, bool) { return 0, false }
+func (unlimited) Charge(int)                   {}
+func (unlimited) Leave()                       {}
 
 var errStopping = problem.New(http.StatusServiceUnavailable, "stopping", "The server is stopping", "Try again in a moment.")
 

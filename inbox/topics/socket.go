@@ -37,12 +37,12 @@ func newSocket(h *Handler, client Client) *socket {
 }
 
 // Allow takes a token for a frame. Pings, pongs and close frames are free up to one a second.
-func (s *socket) Allow(kind websocket.Kind, payload []byte) time.Duration {
+func (s *socket) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
 	isFree := kind == websocket.Ping || kind == websocket.Pong || kind == websocket.Close ||
 		kind == websocket.Text && string(payload) == string(pingText)
 	if now := time.Now(); isFree && !now.Before(s.freeFrame) {
 		s.freeFrame = now.Add(freeFrameInterval)
-		return 0
+		return 0, false
 	}
 	return s.client.Delay()
 }

@@ -229,7 +229,7 @@ type recorder struct {
 	events chan string
 	closed chan error
 	echo   bool
-	allow  func(Kind) time.Duration
+	allow  func(Kind) time.Duration // until it returns 0
 	onWake func()
 }
 
@@ -237,11 +237,11 @@ func newRecorder(c *Conn) *recorder {
 	return &recorder{conn: c, events: make(chan string, 1000), closed: make(chan error, 1)}
 }
 
-func (h *recorder) Allow(k Kind, _ []byte) time.Duration {
+func (h *recorder) Allow(k Kind, _ []byte) (wait time.Duration, again bool) {
 	if h.allow != nil {
-		return h.allow(k)
+		return h.allow(k), true
 	}
-	return 0
+	return 0, false
 }
 
 func (h *recorder) Message(k Kind, payload []byte) {

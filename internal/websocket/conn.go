@@ -46,6 +46,7 @@ type Conn struct {
 	checkAt   time.Duration // when to look whether the client has hung up, in a pause
 	restAt    time.Duration // when reading continues in a new goroutine
 	pings     int           // since something arrived
+	wakes     int           // calls of Woken in a row
 	heard     bool          // something arrived since the last ping
 	dropping  bool          // what arrives is not parsed
 	dropped   int           // bytes that arrived since the close frame was sent

@@ -571,6 +571,26 @@ func TestWakeAtDuringPause(t *testing.T) {
 	})
 }
 
+// TestWokenAgainAndAgain checks that a connection is read although Wake is called all the time.
+func TestWokenAgainAndAgain(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			h.onWake = func() { h.conn.Wake() }
+		})
+		c := s.dial(t)
+		h := <-handlers
+		h.conn.Wake()
+		for range 3 {
+			c.send(text("x"))
+			if got := h.next(t); got != "1 x" {
+				t.Errorf("got %q", got)
+			}
+		}
+		c.send(closeFrame(1000, ""))
+		wantCloseError(t, h.end(t), CloseError{1000, "", true})
+	})
+}
+
 // TestRest checks that a connection goes on after it has rested, with its state.
 func TestRest(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -31,6 +32,9 @@ const (
 	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
 	// longer one.
 	maxPause = time.Second
+	// maxWakes bounds the calls of Woken until what has arrived is read, for which readTime is left.
+	maxWakes = 64
+	readTime = time.Millisecond
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
@@ -122,12 +126,17 @@ func isTimeout(err error) bool { return err != nil && errors.Is(err, os.ErrDeadl
 func (c *Conn) prepareWait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.woken && c.cause == nil {
+	next := c.nextDeadlineLocked()
+	switch {
+	case c.cause != nil || !c.woken:
+	case c.wakes == maxWakes:
+		next = min(cmp.Or(next, math.MaxInt64), c.now()+readTime)
+	default:
 		c.woken = false
+		c.wakes++
 		return false
 	}
-	c.waiting = true
-	next := c.nextDeadlineLocked()
+	c.wakes, c.waiting = 0, true
 	switch {
 	case next != 0 && (c.deadline <= 0 || next < c.deadline):
 		_ = c.reading().SetReadDeadline(c.began.Add(next)) // fails on a closed connection, as reading will
@@ -269,16 +278,8 @@ func (c *Conn) setBuffered(n int) bool {
 // handle handles a frame when the handler allows it. Once the connection ends, only a close frame
 // matters.
 func (c *Conn) handle(f frame) error {
-	for wait := time.Duration(0); !c.isEnding(); {
-		d := c.handler.Allow(f.kind, f.payload)
-		if d <= 0 {
-			break
-		}
-		// Another connection can have taken what was to come: each refusal doubles the wait.
-		wait = max(d, min(2*wait, maxPause))
-		if err := c.pause(wait); err != nil {
-			return err
-		}
+	if err := c.awaitAllowance(f); err != nil {
+		return err
 	}
 	switch {
 	case f.kind == Close:
@@ -290,6 +291,29 @@ func (c *Conn) handle(f frame) error {
 		c.handler.Pong(f.payload)
 	case f.kind == Text, f.kind == Binary:
 		c.handler.Message(f.kind, f.payload)
+	}
+	return nil
+}
+
+// awaitAllowance waits until the handler allows a frame.
+func (c *Conn) awaitAllowance(f frame) error {
+	var delay, wait time.Duration
+	for again := true; again && !c.isEnding(); {
+		var d time.Duration
+		if d, again = c.handler.Allow(f.kind, f.payload); d <= 0 {
+			break
+		}
+		// Another connection can have taken what was to come: each refusal doubles the wait.
+		wait = max(d, min(2*wait, maxPause))
+		began := c.now()
+		err := c.pause(wait)
+		delay += c.now() - began
+		if err != nil {
+			return err
+		}
+	}
+	if delay > 0 && c.config.OnDelay != nil {
+		c.config.OnDelay(delay)
 	}
 	return nil
 }

@@ -40,10 +40,10 @@ const (
 // connection only, and is logged unless it is http.ErrAbortHandler.
 type Handler interface {
 	// Allow is called with each frame that has arrived, before it is handled. It returns how long
-	// to wait before it is called again; the frame is handled when it returns zero or less. Nothing
+	// to wait before the frame is handled, or with again, before Allow is called once more. Nothing
 	// is read meanwhile, but Woken is called. A message of several fragments is a Fragment without
 	// a payload for each but the last, and then Text or Binary with the whole message.
-	Allow(kind Kind, payload []byte) time.Duration
+	Allow(kind Kind, payload []byte) (wait time.Duration, again bool)
 	// Message is called with each message. A Text is valid UTF-8.
 	Message(kind Kind, payload []byte)
 	// Pong is called with the payload of each pong, which repeats that of a ping.
@@ -80,6 +80,8 @@ type Config struct {
 	// PingInterval is the time between two pings. A connection on which nothing arrives after two
 	// of them is closed. Zero sends none.
 	PingInterval time.Duration
+	// OnDelay, if not nil, is called with how long a frame has waited until it was allowed.
+	OnDelay func(time.Duration)
 	// Conns, if not nil, tracks the connections.
 	Conns *Conns
 

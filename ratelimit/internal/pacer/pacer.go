@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Pacer gives turns. Unlike the reservations of a token bucket, a turn that is not waited for
-// any more delays nobody. All methods can be called concurrently.
+// Pacer gives turns. Unlike the reservations of a token bucket, a turn of Wait that is not waited
+// for any more delays no other. All methods can be called concurrently.
 type Pacer struct {
 	interval time.Duration
 
 	mu      sync.Mutex
 	next    time.Time  // of the next turn
-	waiting *list.List // of chan struct{}, which is closed when its turn comes
+	waiting *list.List // of chan struct{}, which is closed when its turn comes; nil of Reserve
 	armed   bool       // give will be called
 }
 
@@ -54,6 +54,21 @@ func (p *Pacer) Wait(ctx context.Context) bool {
 	}
 }
 
+// Reserve takes the next turn and returns how long until it comes. There is no way back.
+func (p *Pacer) Reserve() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.waiting.Len() == 0 && !now.Before(p.next) {
+		p.next = now.Add(p.interval)
+		return 0
+	}
+	turn := p.next.Add(time.Duration(p.waiting.Len()) * p.interval)
+	p.waiting.PushBack((chan struct{})(nil))
+	p.armLocked()
+	return turn.Sub(now)
+}
+
 // give gives all turns that are due, since timers are late by more than an interval, and
 // continues while anybody waits.
 func (p *Pacer) give() {
@@ -62,7 +77,9 @@ func (p *Pacer) give() {
 	p.armed = false
 	now := time.Now()
 	for e := p.waiting.Front(); e != nil && !now.Before(p.next); e = p.waiting.Front() {
-		close(p.waiting.Remove(e).(chan struct{}))
+		if turn := p.waiting.Remove(e).(chan struct{}); turn != nil {
+			close(turn)
+		}
 		p.next = p.next.Add(p.interval)
 	}
 	p.armLocked()

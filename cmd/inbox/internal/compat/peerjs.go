@@ -20,7 +20,8 @@ func newPeerJS(cfg *config.Config, parts Parts) protocol {
 		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
 		Payer: parts.Clients.Payer, ClientFields: parts.Clients.Fields(),
 		Guard: parts.Limits.IDs, Enter: parts.Limits.Polls.Enter, Throttle: parts.Limits.Requests.Delay,
-		Alive: inbox.Alive, Logger: parts.Log,
+		OnFrameDelay: parts.Limits.FrameDelays.Add,
+		Alive:        inbox.Alive, Logger: parts.Log,
 	})
 	return protocol{
 		handler: h,

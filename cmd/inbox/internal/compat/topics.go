@@ -31,7 +31,7 @@ func newTopics(cfg *config.Config, parts Parts) protocol {
 		MaxMessageBytes: int(cfg.MaxBodyBytes), MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes / topicsPart,
 		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
 		Origins: cfg.Origins, CrossSiteDetail: "Its operator can allow them with -cors-origins.",
-		Enter: parts.enterTopics, Logger: parts.Log,
+		Enter: parts.enterTopics, OnFrameDelay: parts.Limits.FrameDelays.Add, Logger: parts.Log,
 	}
 	if cfg.Store != nil {
 		c.Unavailable = "It shares its mailboxes with other servers, and topics are in the memory of one server. " +
@@ -78,7 +78,9 @@ func (t *topicsClient) Payer() inbox.Payer { return t.payer }
 func (t *topicsClient) Leave()             { t.leave() }
 
 // Delay takes a token of the address, which its requests use too.
-func (t *topicsClient) Delay() time.Duration { return t.limits.Requests.DelayAddr(t.addr) }
+func (t *topicsClient) Delay() (wait time.Duration, again bool) {
+	return t.limits.Requests.DelayAddr(t.addr)
+}
 
 // Charge takes further tokens.
 func (t *topicsClient) Charge(tokens int) {

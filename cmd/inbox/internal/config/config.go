@@ -50,6 +50,8 @@ type Config struct {
 	Mailboxes inbox.Limits
 	// PollTimeout bounds how long a GET of an empty mailbox waits; 0 means not at all.
 	PollTimeout time.Duration
+	// Heartbeat is how often a stream without messages shows that it is alive.
+	Heartbeat time.Duration
 	// CleanupInterval is the time between two removals of expired mailboxes.
 	CleanupInterval time.Duration
 	// Store is the store that several nodes share; nil means the memory of this one.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"inbox/cmd/inbox/internal/units"
 	"inbox/inbox"
@@ -21,16 +22,24 @@ func (r *resolver) checkQueue() error {
 	return errors.Join(check("max-queued-bytes", o.maxQueuedBytes), check("max-queued-bytes-per-ip", o.maxQueuedBytesPerIP))
 }
 
-// resolvePoll determines how long a poll waits. A poll must end well before its inbox
-// expires, so the default is lowered to fit -inbox-timeout; an explicit value that does
-// not fit is an error.
+// minHeartbeat is how often streams of a server with a low -poll-timeout show that they are alive. A
+// proxy that ends requests sooner is too strict for streams, and their clients poll.
+const minHeartbeat = 5 * time.Second
+
+// resolvePoll determines how long a poll waits, and how often streams show that they are alive: as
+// often as an explicit -poll-timeout, which is that of a proxy in front, asks for. A poll must end
+// well before its inbox expires, so the default is lowered to fit -inbox-timeout; an explicit value
+// that does not fit is an error.
 func (r *resolver) resolvePoll() error {
 	if !r.o.longPolling {
 		return nil
 	}
 	wait, expiry := r.o.pollTimeout, r.o.inboxTimeout
+	r.c.Heartbeat = inbox.DefaultHeartbeat
 	if r.o.from["poll-timeout"] == "" {
 		wait = min(wait, expiry/2)
+	} else {
+		r.c.Heartbeat = min(r.c.Heartbeat, max(wait, minHeartbeat))
 	}
 	if wait >= expiry {
 		return r.o.optionError("poll-timeout", fmt.Errorf("must be less than -inbox-timeout (%s), or an inbox "+

@@ -190,7 +190,7 @@ func (o *Options) mailboxFlags() *flag.FlagSet {
 	fs.BoolVar(&o.longPolling, "long-polling", true, "keep a GET of an empty inbox open until a message arrives, and serve streams")
 	quantityVar(fs, &o.pollTimeout, units.Seconds, "poll-timeout", 25*time.Second, 0, maxTime,
 		"`seconds` that a GET of an empty inbox waits, and the maximum for ?wait=; the default is at "+
-			"most half of -inbox-timeout")
+			"most half of -inbox-timeout; with a value of 5 to 25, streams send a heartbeat as often")
 	fs.StringVar(&o.store.address, "store", "", "`address` of a Redis or Valkey store that several "+
 		"servers share: redis://host:6379, rediss:// for TLS, redis-sentinel://host,host/master; several "+
 		"comma-separated hosts form a cluster; empty to keep mailboxes in the memory of this server")

@@ -118,20 +118,23 @@ func TestEveryOptionFromEnvironment(t *testing.T) {
 
 func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
 	for _, tt := range []struct {
-		args string
-		want time.Duration
+		args            string
+		want, heartbeat time.Duration
 	}{
-		{"", 25 * time.Second},
-		{"-inbox-timeout 10", 5 * time.Second},
-		{"-inbox-timeout 1", 500 * time.Millisecond},
-		{"-inbox-timeout 600", 25 * time.Second},
-		{"-poll-timeout 59", 59 * time.Second},
-		{"-poll-timeout 0", 0},
-		{"-long-polling=false", 0},
-		{"-long-polling=false -poll-timeout 10", 0},
+		{"", 25 * time.Second, 25 * time.Second},
+		{"-inbox-timeout 10", 5 * time.Second, 25 * time.Second},
+		{"-inbox-timeout 1", 500 * time.Millisecond, 25 * time.Second},
+		{"-inbox-timeout 600", 25 * time.Second, 25 * time.Second},
+		{"-poll-timeout 59", 59 * time.Second, 25 * time.Second},
+		{"-poll-timeout 8", 8 * time.Second, 8 * time.Second},
+		{"-poll-timeout 1", time.Second, 5 * time.Second},
+		{"-poll-timeout 0", 0, 5 * time.Second},
+		{"-long-polling=false", 0, 0},
+		{"-long-polling=false -poll-timeout 10", 0, 0},
 	} {
-		if c := mustResolve(t, Facts{}, strings.Fields(tt.args)...); c.PollTimeout != tt.want {
-			t.Errorf("%q: polls wait %v, want %v", tt.args, c.PollTimeout, tt.want)
+		c := mustResolve(t, Facts{}, strings.Fields(tt.args)...)
+		if c.PollTimeout != tt.want || c.Heartbeat != tt.heartbeat {
+			t.Errorf("%q: polls wait %v, heartbeats come every %v, want %v and %v", tt.args, c.PollTimeout, c.Heartbeat, tt.want, tt.heartbeat)
 		}
 	}
 }

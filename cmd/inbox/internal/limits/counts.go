@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"inbox/ratelimit"
@@ -36,6 +37,21 @@ func (l *Limits) Refused() map[string]int64 {
 		"new-codes":               l.Guard.attempts.Refused(ratelimit.NewCode),
 		"codes":                   l.Guard.attempts.Refused(ratelimit.UnknownCode),
 	}
+}
+
+// FrameDelays counts the frames of WebSockets that waited for a token or for their turn. The zero
+// value is ready to use.
+type FrameDelays struct{ frames, nanoseconds atomic.Int64 }
+
+// Add counts a frame that waited for d.
+func (f *FrameDelays) Add(d time.Duration) {
+	f.frames.Add(1)
+	f.nanoseconds.Add(int64(d))
+}
+
+// Total returns how many frames waited, and how long in all.
+func (f *FrameDelays) Total() (frames int64, waited time.Duration) {
+	return f.frames.Load(), time.Duration(f.nanoseconds.Load())
 }
 
 // dryRunReportInterval is how often a dry run logs which limits were reached.

@@ -41,7 +41,7 @@ func (g *IDGuard) Reserve(r *http.Request, a inbox.Attempt, name string) (bool, 
 	if a != inbox.NewName {
 		return g.Guard.Reserve(r, a, name)
 	}
-	wait := g.ids.Delay(r)
+	wait, _ := g.ids.Delay(r) // without a pace
 	if wait == 0 {
 		return false, nil
 	}

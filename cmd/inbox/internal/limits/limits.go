@@ -29,6 +29,8 @@ type Limits struct {
 	IDs        *IDGuard // of -compat
 	TURN       *TURN
 
+	FrameDelays FrameDelays // of Requests
+
 	dryRun bool
 }
 

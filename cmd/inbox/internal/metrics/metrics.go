@@ -38,6 +38,7 @@ var (
 	descMaxConnBytes = desc("connections_memory_limit_bytes", "Limit of the memory of connections; absent without a limit.")
 	descAccepted     = desc("connections_accepted_total", "Accepted connections.")
 	descLimited      = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
+	descFrameDelay   = desc("frame_delay_seconds", "How long frames of WebSockets waited for a token of their address, or for their turn among heavy users; those that did not wait do not count.")
 	descRefused      = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
 	descAdminRefused = desc("metrics_refused_total", "Refused requests of the metrics listener, by the type of the problem.", "problem")
 	descNotBefore    = desc("certificate_not_before_timestamp_seconds", "Start of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
@@ -123,6 +124,8 @@ func (s *Sources) collectLimits(m chan<- prometheus.Metric) {
 	for limit, n := range s.Limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}
+	frames, waited := s.Limits.FrameDelays.Total()
+	m <- prometheus.MustNewConstSummary(descFrameDelay, uint64(frames), waited.Seconds(), nil)
 }
 
 func collectCertificates(m chan<- prometheus.Metric, states []tlsmgr.NameState) {
