@@ -90,7 +90,7 @@ for (const {name, browser: engine, flags} of setups) {
 
     /**
      * Two documents converge. The second one is opened later: y-webrtc can lose both offers of two
-     * peers that announce themselves at the same moment, see docs/topics.md.
+     * peers that announce themselves at the same moment, see docs/y-webrtc.md.
      * @param {string} room @param {string} [password]
      */
     const converge = async (room, password) => {
