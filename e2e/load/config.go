@@ -63,7 +63,7 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 		cfg.addOther)
 	f.Func("peerserver", "command of PeerServer with {port}, as in 'node peerjs.js --host 127.0.0.1 --port {port}' (HTTP only)",
 		func(command string) error { return cfg.addServer("PeerServer", peerServer, command) })
-	f.Func("y-webrtc", "command of y-webrtc's server with {port}, as in 'env PORT={port} node server.js' (HTTP only)",
+	f.Func("y-webrtc", "command of y-webrtc's server with {port}, as in 'env PORT={port} node server.js' (HTTP only), to compare with -compat topics",
 		func(command string) error { return cfg.addServer("y-webrtc", yWebRTC, command) })
 	f.IntVar(&cfg.peers, "peers", 0, "measure memory: number of peers that stay connected, instead of relaying")
 	f.IntVar(&cfg.messages, "messages", 20, "messages that each of -peers sends")
@@ -96,6 +96,11 @@ func (cfg *config) addServer(name string, t transport, command string) error {
 	}
 	cfg.others = append(cfg.others, other{name, command, t})
 	return nil
+}
+
+// compares reports whether another server is measured over a transport.
+func (cfg *config) compares(t transport) bool {
+	return slices.ContainsFunc(cfg.others, func(o other) bool { return o.transport == t })
 }
 
 // relayFlags lift the limits on requests: a few pairs send as fast as they can.

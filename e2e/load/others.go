@@ -74,7 +74,7 @@ func (c *peerConn) receive() ([]byte, error) {
 	}
 }
 
-// topicConn is a client of y-webrtc's server.
+// topicConn is a client of y-webrtc.
 type topicConn struct {
 	*wsConn
 	publish  []byte // without the body
@@ -99,7 +99,7 @@ func openYWebRTC(ctx context.Context, _ config, t target, n int) (sender, receiv
 }
 
 func openTopic(ctx context.Context, t target, n int, topic string) (*topicConn, error) {
-	ws, err := dialWebSocket(ctx, t, pairAddress(n), "/")
+	ws, err := dialWebSocket(ctx, t, pairAddress(n), "/topics") // y-webrtc's server takes every path
 	if err != nil {
 		return nil, err
 	}

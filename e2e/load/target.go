@@ -24,8 +24,9 @@ type target struct {
 
 // startTargets starts the server, the bare handler and the other servers that support the scheme,
 // or returns the running server at -url. The server over the first transport is the first target,
-// the bare handler the second, and the server over other transports follows. On an error it returns
-// the targets already started, which the caller must stop.
+// the bare handler the second, and the server over other transports follows, also with the clients of
+// y-webrtc if its own server is measured. On an error it returns the targets already started, which
+// the caller must stop.
 func startTargets(ctx context.Context, cfg config, scheme, dir string) (targets []target, err error) {
 	https := scheme == "https"
 	transports := cfg.transportsOver(https)
@@ -44,6 +45,9 @@ func startTargets(ctx context.Context, cfg config, scheme, dir string) (targets 
 	}
 	for _, t := range transports {
 		targets = append(targets, target{"inbox, " + string(t), process.Addr, t, https, process.PID(), process})
+	}
+	if cfg.compares(yWebRTC) {
+		targets = append(targets, target{"inbox, topics", process.Addr, yWebRTC, https, process.PID(), process})
 	}
 	starts := []start{{"bare net/http", poll, func() (*e2e.Server, error) { return startBare(scheme) }}}
 	for _, o := range cfg.others {
@@ -94,6 +98,9 @@ func startInbox(ctx context.Context, cfg config, https bool, dir string) (*e2e.S
 		}
 	}
 	args := []string{"-bind", "127.0.0.1:0", "-state", filepath.Join(dir, "state"), fmt.Sprintf("-https=%t", https)}
+	if cfg.compares(yWebRTC) {
+		args = append(args, "-compat", "topics")
+	}
 	return e2e.Start(program, append(args, strings.Fields(cfg.serverFlags)...)...)
 }
 

@@ -45,8 +45,30 @@ func TestMemoryLimits(t *testing.T) {
 	})
 	t.Run("default", func(t *testing.T) {
 		m := NewMemory(Limits{})
-		if err := join(m, 1, alice, DefaultMaxMembers+1); !errors.Is(err, ErrTopicFull) {
+		if err := join(m, 1, inbox.Payer{}, DefaultMaxMembers+1); !errors.Is(err, ErrTopicFull) {
 			t.Errorf("got %v, want ErrTopicFull", err)
+		}
+	})
+	t.Run("a payer leaves room in a topic to others", func(t *testing.T) {
+		m := NewMemory(Limits{})
+		fill := func(payer func(i int) inbox.Payer) (n int) {
+			for m.Join(id(1), payer(n), &nobody{}) == nil {
+				n++
+			}
+			return n
+		}
+		if n := fill(func(int) inbox.Payer { return alice }); n < 100 || n > DefaultMaxMembers/4 {
+			t.Errorf("one payer is %d of %d members, want about a fifth", n, DefaultMaxMembers)
+		}
+		network := func(i int) inbox.Payer { return inbox.Payer{Client: fmt.Sprint(i), Network: "2001:db8::/48"} }
+		if n := fill(network); n < 100 || n > DefaultMaxMembers/2 {
+			t.Errorf("one network is %d of %d members, want a share", n, DefaultMaxMembers)
+		}
+		if err := join(m, 1, bob, 3); err != nil {
+			t.Errorf("another payer: %v", err)
+		}
+		if err := join(m, 2, alice, 1); err != nil {
+			t.Errorf("another topic: %v", err)
 		}
 	})
 	t.Run("members of a payer", func(t *testing.T) {

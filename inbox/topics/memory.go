@@ -14,7 +14,8 @@ const DefaultMaxMembers = 1000
 
 // Limits bound a [Memory]. The zero value has no limit but DefaultMaxMembers.
 type Limits struct {
-	// MaxMembers bounds the members of a topic. Zero is DefaultMaxMembers.
+	// MaxMembers bounds the members of a topic. Zero is DefaultMaxMembers. The share of one payer
+	// shrinks as the topic fills, so that a few addresses cannot keep others out of it.
 	MaxMembers int
 	// MaxTotal bounds the members of all topics, and MaxPerPayer those of one payer. A connection
 	// is a member of each of its topics. Shares are those of mailboxes in [inbox.Limits].
@@ -24,8 +25,9 @@ type Limits struct {
 // Memory has the topics of one process. It has an entry only for a topic with members. Make one
 // with [NewMemory].
 type Memory struct {
-	limits  Limits
 	ledger  *quota.Ledger
+	total   int          // the most members of all topics; zero is no limit
+	shares  inbox.Limits // of the members of one topic
 	members atomic.Int64
 	seed    maphash.Seed
 	shards  [64]shard
@@ -51,7 +53,8 @@ func NewMemory(limits Limits) *Memory {
 		limits.MaxMembers = DefaultMaxMembers
 	}
 	m := &Memory{
-		limits: limits, seed: maphash.MakeSeed(),
+		total: limits.MaxTotal, seed: maphash.MakeSeed(),
+		shares: inbox.Limits{MaxInboxes: limits.MaxMembers},
 		ledger: quota.NewLedger(inbox.Limits{MaxInboxes: limits.MaxTotal, MaxInboxesPerPayer: limits.MaxPerPayer}),
 	}
 	for i := range m.shards {
@@ -75,7 +78,7 @@ func (m *Memory) Join(topic ID, payer inbox.Payer, member Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.topics[topic]
-	if len(old) >= m.limits.MaxMembers {
+	if !m.isRoomFor(payer, old) {
 		m.refund(account)
 		return ErrTopicFull
 	}
@@ -85,10 +88,34 @@ func (m *Memory) Join(topic ID, payer inbox.Payer, member Member) error {
 	return nil
 }
 
+// isRoomFor reports whether a topic with these members can have one more of a payer.
+func (m *Memory) isRoomFor(payer inbox.Payer, members []membership) bool {
+	if len(members) >= m.shares.MaxInboxes {
+		return false
+	}
+	if payer.Client == "" {
+		return true
+	}
+	var ofClient, ofNetwork int64
+	for i := range members {
+		switch a := members[i].account; {
+		case a == nil:
+		case a.Payer.Client == payer.Client:
+			ofClient++
+			ofNetwork++
+		case a.Payer.Network == payer.Network && payer.Network != "":
+			ofNetwork++
+		}
+	}
+	all := int64(len(members))
+	return m.shares.AllowInbox(ofClient, 1, all) == nil &&
+		(payer.Network == "" || m.shares.AllowInbox(ofNetwork, quota.NetworkFactor, all) == nil)
+}
+
 // charge counts one more member.
 func (m *Memory) charge(payer inbox.Payer) (*quota.Account, error) {
 	total := int(m.members.Add(1))
-	if m.limits.MaxTotal > 0 && total > m.limits.MaxTotal {
+	if m.total > 0 && total > m.total {
 		m.members.Add(-1)
 		return nil, ErrFull
 	}

@@ -138,7 +138,7 @@ var refusals = []struct {
 	limit, detail string
 }{
 	{errTooManyTopics, limitTopicsPerConn, "A connection can subscribe to no more topics."},
-	{ErrTopicFull, limitMembersPerTopic, "The topic can have no more members."},
+	{ErrTopicFull, limitMembersPerTopic, "The topic can have no more members, or none of your address."},
 	{inbox.ErrPayerFull, limitTopicsPerAddress, "Your address can subscribe to no more topics."},
 	{ErrFull, limitTopics, "The server is at its limit of members of topics."},
 }

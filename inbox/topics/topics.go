@@ -39,7 +39,8 @@ func (p Protocol) String() string { return [...]string{"unknown", "y-webrtc", "t
 
 // Errors of [Topics] Join. One more is inbox.ErrPayerFull.
 var (
-	// ErrTopicFull is the error of a topic that has as many members as it can.
+	// ErrTopicFull is the error of a topic that has as many members as it can, or as many of the
+	// payer.
 	ErrTopicFull = errors.New("topics: the topic has too many members")
 	// ErrFull is the error of a server that has as many members, of all topics, as it can.
 	ErrFull = errors.New("topics: too many members")

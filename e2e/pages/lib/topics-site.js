@@ -7,9 +7,9 @@ import {createServer} from 'node:http';
 import {fileURLToPath} from 'node:url';
 import {build} from 'esbuild';
 
-/** The strategy that docs/topics.md shows, which a page of Trystero imports. @type {import('esbuild').Plugin} */
+/** The strategy that docs/trystero.md shows, which a page of Trystero imports. @type {import('esbuild').Plugin} */
 const documentedStrategy = {
-  name: 'docs/topics.md',
+  name: 'docs/trystero.md',
   setup({onResolve, onLoad}) {
     onResolve({filter: /^ws-relay-of-docs$/}, () => ({path: 'ws-relay.js', namespace: 'docs'}));
     onLoad({filter: /.*/, namespace: 'docs'}, () => ({contents: documentedCode(), resolveDir: fileURLToPath(new URL('.', import.meta.url))}));
@@ -17,9 +17,9 @@ const documentedStrategy = {
 };
 
 function documentedCode() {
-  const text = readFileSync(new URL('../../../docs/topics.md', import.meta.url), 'utf8');
+  const text = readFileSync(new URL('../../../docs/trystero.md', import.meta.url), 'utf8');
   const blocks = [...text.matchAll(/^```js\n(\/\/ ws-relay\.js\n.*?)^```$/gms)].map(([, code]) => code);
-  assert.equal(blocks.length, 1, 'strategies in docs/topics.md');
+  assert.equal(blocks.length, 1, 'strategies in docs/trystero.md');
   return blocks[0];
 }
 

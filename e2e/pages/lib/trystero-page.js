@@ -1,7 +1,7 @@
 /** The script of a page in a room. */
 
 import {selfId} from '@trystero-p2p/core';
-// @ts-ignore: the test builds it from docs/topics.md
+// @ts-ignore: the test builds it from docs/trystero.md
 import {joinRoom} from 'ws-relay-of-docs';
 
 /** @type {Set<string>} what the other peers have sent */
