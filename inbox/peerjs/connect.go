@@ -2,6 +2,7 @@ package peerjs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,9 +13,6 @@ import (
 	"inbox/inbox"
 	"inbox/internal/websocket"
 )
-
-// maxFieldBytes bounds what is kept of each of Config.ClientFields.
-const maxFieldBytes = 512
 
 // connect serves an opening handshake. An error refuses it before the WebSocket; what a client has
 // to understand is a frame, because scripts cannot read the response.
@@ -57,7 +55,7 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 		refuseSocket(conn, reason, leave)
 		return nil
 	}
-	s.start(conn, h.detach(r), leave)
+	s.start(conn, websocket.Detach(r, h.ClientFields, &h.url), leave)
 	return nil
 }
 
@@ -71,30 +69,14 @@ func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
 	case len(id) > maxIDBytes, len(token) > maxTokenBytes, !isPlain(id), !isPlain(token):
 		return nil, errorFrame(errInvalid)
 	}
-	return &session{
-		h: h, id: strings.Clone(id), src: quote(id), token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{}),
-	}, nil
+	s = &session{h: h, id: strings.Clone(id), src: quote(id), token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{})}
+	proof := h.hash("receiver", id+"\x00"+token)
+	s.receiver = binary.BigEndian.Uint64(proof[:]) | 1 // never zero
+	return s, nil
 }
 
 func isPlain(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
-}
-
-// detach returns a request that can be used after its connection was hijacked: with the fields that
-// tell the client of a proxy, and without those that take memory.
-func (h *Handler) detach(r *http.Request) *http.Request {
-	header := http.Header{}
-	for _, name := range h.ClientFields {
-		if value := strings.Join(r.Header[name], ","); value != "" {
-			// A proxy appends the client to what the client has sent.
-			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
-		}
-	}
-	detached := &http.Request{
-		Method: r.Method, URL: &h.url, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
-	}
-	return detached.WithContext(context.WithoutCancel(r.Context()))
 }
 
 // refuseSocket sends a frame and ends the connection.

@@ -172,6 +172,7 @@ func (h *Handler) answer(s *session, from string, q question) {
 	case err != nil:
 		return
 	}
+	r.verdict = s.promise(r.verdict, q.token)
 	r.acked, _ = s.progress()
 	_, _ = h.Store.Put(ctx, from, inbox.Message{From: nodePrefix, Body: r.encode()}, 0) // the other node does not wait for long
 }

@@ -40,6 +40,28 @@ func (s *session) judge(ctx context.Context, token inbox.Key, payer string) (ver
 	return freed, nil
 }
 
+// grant is a promise of the id to a token, which lasts until its node can have taken it.
+type grant struct {
+	token inbox.Key
+	until time.Time
+}
+
+// promise returns the verdict for a newcomer, so that one of several gets the id: while it is
+// promised to one, it is taken for others than the token that had it.
+func (s *session) promise(v verdict, token inbox.Key) verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v != resumed && v != freed || token == s.token {
+		return v
+	}
+	now := time.Now()
+	if now.Before(s.granted.until) && s.granted.token != token {
+		return taken
+	}
+	s.granted = grant{token, now.Add(s.h.timing.ask)}
+	return v
+}
+
 // startProbe returns the outstanding probe, or sends one. It is nil without a connection.
 func (s *session) startProbe() *probe {
 	s.mu.Lock()

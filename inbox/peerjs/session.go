@@ -29,8 +29,10 @@ type session struct {
 	src   []byte // the id as JSON
 	token inbox.Key
 	payer inbox.Payer
+	// receiver is what the mailbox knows of id and token, if nodes share the store.
+	receiver uint64
 
-	// Set before the session is ready.
+	// Set before the session is ready. The first two change, with mu, when the claim has ended.
 
 	claim     inbox.Claim
 	stopWatch func()
@@ -62,6 +64,7 @@ type session struct {
 	acked, written uint64          // IDs of messages
 	end            error           // of the claim
 	probe          *probe          // nil if none is outstanding
+	granted        grant           // the newcomer that gets the id
 	throttledAt    time.Time       // when reading was last delayed
 	absent         map[string]*queue
 	full           *queue          // nil if no queue is full
@@ -121,8 +124,9 @@ func (s *session) progress() (acked, written uint64) {
 // inherit takes the claim of a session, which it replaces.
 func (s *session) inherit(old *session) {
 	old.detach()
-	acked, _ := old.progress()
-	s.claim, s.acked, s.written = old.claim, acked, acked
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	s.claim, s.acked, s.written, s.discard = old.claim, old.acked, old.acked, old.acked > 0
 }
 
 // detach takes the id from the session, and ends its connection.
@@ -141,8 +145,29 @@ func (s *session) detach() {
 }
 
 func (s *session) leaveClaim() {
-	if s.stopWatch != nil {
-		s.stopWatch()
+	s.mu.Lock()
+	stop := s.stopWatch
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// setClaim sets the claim when the session has begun.
+func (s *session) setClaim(c inbox.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claim = c
+}
+
+// setWatch sets what ends the watch, which it is if the session was detached meanwhile.
+func (s *session) setWatch(stop func()) {
+	s.mu.Lock()
+	s.stopWatch = stop
+	isOver := s.detached
+	s.mu.Unlock()
+	if isOver {
+		stop()
 	}
 }
 
@@ -161,9 +186,13 @@ func (s *session) isOver() bool {
 	return s.detached || s.h.stopping.Load()
 }
 
-// notify is called by the store.
-func (s *session) notify(end error) {
+// notify is called by the store for a claim.
+func (s *session) notify(epoch uint64, end error) {
 	s.mu.Lock()
+	if epoch != s.claim.Epoch { // an earlier claim
+		s.mu.Unlock()
+		return
+	}
 	if end != nil && s.end == nil {
 		s.end = end
 	}
@@ -220,8 +249,19 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// lostClaim ends a connection whose id another node has, or none.
+// lostClaim ends a connection whose id another node has. An id that ended otherwise, as in a store
+// that was emptied, is claimed again.
 func (s *session) lostClaim(reason error) {
+	if errors.Is(reason, inbox.ErrClaimEnded) {
+		switch reason = s.reclaim(); {
+		case reason == nil:
+			s.proceed()
+			return
+		case errors.Is(reason, inbox.ErrStoreUnavailable):
+			s.conn.WakeAt(time.Now().Add(retryEvery))
+			return
+		}
+	}
 	s.h.remove(s)
 	s.mu.Lock()
 	s.detached = true
@@ -231,6 +271,31 @@ func (s *session) lostClaim(reason error) {
 		code, text = websocket.GoingAway, "the id has ended"
 	}
 	s.conn.Close(code, text)
+}
+
+// reclaim claims the mailbox once more.
+func (s *session) reclaim() error {
+	s.leaveClaim()
+	name := mailbox(s.id)
+	c, err := s.h.Store.Open(s.h.ctx, name, s.h.keyOf(name), &s.payer)
+	switch {
+	case err != nil:
+		return err
+	case !c.Created: // another node was first
+		return inbox.ErrSuperseded
+	}
+	s.mu.Lock()
+	isOver := s.detached
+	s.claim, s.end, s.acked, s.written = c, nil, 0, 0
+	s.mu.Unlock()
+	s.pingID, s.discard, s.retryAt = 0, false, time.Time{}
+	if isOver { // the successor finds the claim
+		return inbox.ErrSuperseded
+	}
+	if err = s.h.record(s.h.ctx, s, true); err == nil {
+		err = s.h.watch(s)
+	}
+	return err
 }
 
 // handOut writes the messages that wait, and a ping that acknowledges them.
