@@ -52,9 +52,10 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 	}
 	started = true
 	if reason != nil {
-		refuseSocket(conn, reason, leave)
+		h.refuseSocket(conn, reason, leave)
 		return nil
 	}
+	h.answers[opened].Add(1)
 	s.start(conn, websocket.Detach(r, h.ClientFields, &h.url), leave)
 	return nil
 }
@@ -80,7 +81,12 @@ func isPlain(text string) bool {
 }
 
 // refuseSocket sends a frame and ends the connection.
-func refuseSocket(conn *websocket.Conn, reason []byte, leave func()) {
+func (h *Handler) refuseSocket(conn *websocket.Conn, reason []byte, leave func()) {
+	kind := refusedError
+	if &reason[0] == &idTakenFrame[0] {
+		kind = refusedTaken
+	}
+	h.answers[kind].Add(1)
 	_ = conn.Write(websocket.Text, reason) // an error ends the connection
 	conn.Start(refused{leave})
 	conn.Close(websocket.NormalClosure, "")

@@ -387,6 +387,7 @@ func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.M
 			continue
 		}
 		told[m.From] = true
+		h.answers[expired].Add(1)
 		body := appendFrame(nil, expire, quote(id), m.From, nil)
 		_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
 	}

@@ -103,6 +103,7 @@ type Handler struct {
 	origins map[string]bool
 	waiting budget
 	frames  [numFrameTypes]atomic.Int64
+	answers [numAnswers]atomic.Int64
 	url     url.URL // of requests that are kept
 	timing  timing
 	nodes   nodes
@@ -158,13 +159,29 @@ func New(cfg Config) *Handler {
 type Stats struct {
 	// Open is the number of open connections.
 	Open int64
+	// IDs is the number of ids that a client of this process has, or can come back for.
+	IDs int64
 	// Frames are those received since the handler was made, by their type in lower case.
 	Frames map[string]int64
+	// Answers are the frames of the server itself since then, by their type in lower case.
+	Answers map[string]int64
+	// AbsentIDs is the number of ids for which frames wait, and WaitingBytes the memory of these
+	// frames, and of large ones that are being read or written.
+	AbsentIDs, WaitingBytes int64
 }
 
 // Stats returns the numbers at present.
 func (h *Handler) Stats() Stats {
-	s := Stats{Open: int64(h.conns.Len()), Frames: make(map[string]int64, numFrameTypes)}
+	s := Stats{
+		Open: int64(h.conns.Len()), Frames: make(map[string]int64, numFrameTypes), Answers: make(map[string]int64, numAnswers),
+		AbsentIDs: h.waiting.queues.Load(), WaitingBytes: h.waiting.bytes.Load(),
+	}
+	h.mu.Lock()
+	s.IDs = int64(len(h.holders))
+	h.mu.Unlock()
+	for a := range numAnswers {
+		s.Answers[a.String()] = h.answers[a].Load()
+	}
 	for t := range numFrameTypes {
 		s.Frames[strings.ToLower(t.String())] = h.frames[t].Load()
 	}

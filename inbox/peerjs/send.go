@@ -75,6 +75,7 @@ func (s *session) expire(f frame) {
 
 func (s *session) writeExpire(conn *websocket.Conn, dst string) {
 	if conn != nil {
+		s.h.answers[expired].Add(1)
 		_ = conn.Write(websocket.Text, appendFrame(nil, expire, quote(dst), s.id, nil)) // an error ends the connection
 	}
 }
