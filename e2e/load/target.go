@@ -94,6 +94,9 @@ func startInbox(ctx context.Context, cfg config, https bool, dir string) (*e2e.S
 		}
 	}
 	args := []string{"-bind", "127.0.0.1:0", "-state", filepath.Join(dir, "state"), fmt.Sprintf("-https=%t", https)}
+	if slices.Contains(cfg.transports, peerJS) {
+		args = append(args, "-compat", "peerjs")
+	}
 	return e2e.Start(program, append(args, strings.Fields(cfg.serverFlags)...)...)
 }
 
