@@ -325,7 +325,8 @@ func (s *webSocket) Buffer(more int) bool {
 // hello opens the mailbox with the credentials of the frame.
 func (s *webSocket) hello(f wire.Frame) {
 	r := *s.r
-	r.Header = maps.Clone(s.r.Header)
+	r.Header = http.Header{} // that of s.r can be nil
+	maps.Copy(r.Header, s.r.Header)
 	r.SetBasicAuth(f.Name, f.Password)
 	name, key, err := s.h.logins.Read(&r, nil)
 	if strings.Contains(f.Name, ":") { // it would end the name

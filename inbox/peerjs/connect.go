@@ -70,7 +70,11 @@ func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
 	case len(id) > maxIDBytes, len(token) > maxTokenBytes, !isPlain(id), !isPlain(token):
 		return nil, errorFrame(errInvalid)
 	}
-	s = &session{h: h, id: strings.Clone(id), src: quote(id), token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{})}
+	name := mailbox(id)
+	s = &session{
+		h: h, id: strings.TrimPrefix(name, mailbox("")), name: name, src: string(quote(id)),
+		token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{}),
+	}
 	proof := h.hash("receiver", id+"\x00"+token)
 	s.receiver = binary.BigEndian.Uint64(proof[:]) | 1 // never zero
 	return s, nil
@@ -102,7 +106,7 @@ func (h *Handler) keyOf(name string) inbox.Key { return h.hash("mailbox", name) 
 
 // open claims the mailbox of a session. Created is false if it was claimed before.
 func (h *Handler) open(r *http.Request, s *session) (inbox.Claim, error) {
-	name := mailbox(s.id)
+	name := s.name
 	c, err := h.Store.Open(r.Context(), name, h.keyOf(name), nil)
 	if !errors.Is(err, inbox.ErrNoInbox) {
 		return c, err

@@ -194,7 +194,7 @@ func quote(text string) []byte {
 const typePrefix = `{"type":"`
 
 // appendFrame appends a frame. The source is JSON.
-func appendFrame(b []byte, t frameType, src []byte, dst string, payload []byte) []byte {
+func appendFrame(b []byte, t frameType, src, dst string, payload []byte) []byte {
 	b = append(append(b, typePrefix...), t.String()...)
 	b = append(append(b, `","src":`...), src...)
 	b = append(append(b, `,"dst":`...), quote(dst)...)

@@ -46,7 +46,7 @@ func (o ownership) decide(token inbox.Key, payer string, grace time.Duration) ve
 }
 
 // maxContests bounds how often a newcomer starts again because an id changed its holder.
-const maxContests = 8
+const maxContests = 64
 
 // acquire gives a session its id. If it cannot have it, the reason is the frame that says so, or
 // the error refuses the request.
@@ -142,7 +142,7 @@ func (h *Handler) contest(r *http.Request, s, holder *session) error {
 	v := holder.owner().decide(s.token, s.payer.Client, h.timing.grace)
 	if v == taken || v == unknown {
 		var err error
-		v, err = h.guess(r, s.id, func() (verdict, error) { return holder.judge(r.Context(), s.token, s.payer.Client) })
+		v, err = h.guess(r, s.name, func() (verdict, error) { return holder.judge(r.Context(), s.token, s.payer.Client) })
 		if err != nil {
 			return err
 		}
@@ -165,8 +165,7 @@ func (h *Handler) contest(r *http.Request, s, holder *session) error {
 
 // guess asks for a verdict about a token that can be wrong. As many are asked for at once as the
 // guard allows if all of them are.
-func (h *Handler) guess(r *http.Request, id string, ask func() (verdict, error)) (verdict, error) {
-	name := mailbox(id)
+func (h *Handler) guess(r *http.Request, name string, ask func() (verdict, error)) (verdict, error) {
 	reserved, err := h.Guard.Reserve(r, inbox.PasswordGuess, name)
 	if err != nil {
 		return taken, r.Context().Err()
@@ -237,7 +236,7 @@ func (h *Handler) contestClaim(r *http.Request, s *session) error {
 			return err
 		}
 	}
-	v, err := h.guess(r, s.id, func() (verdict, error) { return h.judgeClaim(r.Context(), s) })
+	v, err := h.guess(r, s.name, func() (verdict, error) { return h.judgeClaim(r.Context(), s) })
 	switch {
 	case err != nil:
 		return err
@@ -324,7 +323,7 @@ func (h *Handler) keep(s *session, d time.Duration, left bool) {
 func (h *Handler) evict(s *session) {
 	owner := s.owner()
 	closing := &session{ // newcomers wait for it: the claim that it ends must not be theirs
-		h: h, id: s.id, token: s.token, payer: s.payer, lost: owner.lost, hasLeft: owner.left, ready: make(chan struct{}),
+		h: h, id: s.id, name: s.name, token: s.token, payer: s.payer, lost: owner.lost, hasLeft: owner.left, ready: make(chan struct{}),
 	}
 	if h.stopping.Load() || !h.replace(s, closing) {
 		return
@@ -388,7 +387,7 @@ func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.M
 		}
 		told[m.From] = true
 		h.answers[expired].Add(1)
-		body := appendFrame(nil, expire, quote(id), m.From, nil)
+		body := appendFrame(nil, expire, string(quote(id)), m.From, nil)
 		_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
 	}
 }

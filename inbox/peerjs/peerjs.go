@@ -106,6 +106,7 @@ type Handler struct {
 	answers [numAnswers]atomic.Int64
 	url     url.URL // of requests that are kept
 	timing  timing
+	began   time.Time
 	nodes   nodes
 
 	ctx    context.Context // ends with the last connection
@@ -123,7 +124,7 @@ func New(cfg Config) *Handler {
 	if cfg.Store == nil || len(cfg.Secret) < 16 || cfg.MaxMessageBytes <= 0 {
 		panic("peerjs: New needs a Store, a Secret of 16 bytes or more, and MaxMessageBytes")
 	}
-	h := &Handler{Config: cfg, timing: defaultTiming, origins: map[string]bool{}, holders: map[string]*session{}}
+	h := &Handler{Config: cfg, timing: defaultTiming, began: time.Now(), origins: map[string]bool{}, holders: map[string]*session{}}
 	h.socket = websocket.Config{
 		MaxMessageBytes: cfg.MaxMessageBytes, MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout,
 		CloseTimeout: closeTimeout, PingInterval: keepAlive, Conns: &h.conns,
@@ -222,6 +223,9 @@ func (h *Handler) Wait(ctx context.Context) error {
 	h.cancel()
 	return err
 }
+
+// now returns the time since the handler was made, which is never zero.
+func (h *Handler) now() time.Duration { return time.Since(h.began) | 1 }
 
 // hash returns a keyed hash of a text for a purpose.
 func (h *Handler) hash(purpose, text string) (sum inbox.Key) {

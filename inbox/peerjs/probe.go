@@ -15,7 +15,7 @@ func (s *session) judge(ctx context.Context, token inbox.Key, payer string) (ver
 	if v := s.owner().decide(token, payer, s.h.timing.grace); v != unknown {
 		return v, nil
 	}
-	began := time.Now()
+	began := s.h.now()
 	p := s.startProbe()
 	if p == nil {
 		return unknown, errAgain
@@ -34,7 +34,7 @@ func (s *session) judge(ctx context.Context, token inbox.Key, payer string) (ver
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.throttledAt.Before(began) {
+	if s.throttledAt >= began {
 		return taken, nil // frames arrive, and the pong is behind them
 	}
 	return freed, nil
@@ -55,10 +55,10 @@ func (s *session) promise(v verdict, token inbox.Key) verdict {
 		return v
 	}
 	now := time.Now()
-	if now.Before(s.granted.until) && s.granted.token != token {
+	if s.granted != nil && now.Before(s.granted.until) && s.granted.token != token {
 		return taken
 	}
-	s.granted = grant{token, now.Add(s.h.timing.ask)}
+	s.granted = &grant{token, now.Add(s.h.timing.ask)}
 	return v
 }
 
