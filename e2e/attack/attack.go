@@ -70,7 +70,6 @@ func attacks(extended bool) []attack {
 		{name: "name exhaustion, 100 addresses", flags: fewNames, run: exhaustNames(100, ipv4Clients)},
 		{name: "name exhaustion, seven networks", flags: fewNames, run: exhaustNames(700, clientsOfSevenNetworks)},
 		{name: "incomplete bodies of 1 MiB", run: halfBodies},
-		{name: "PeerJS: junk, absent ids, large frames", flags: []string{"-https=false", "-compat=peerjs"}, run: peerjsFlood(200, 500, 4*seconds*time.Second)},
 		{name: "many header fields", run: manyFields},
 		{name: "unfinished headers of short fields", memory: tinyMemory, run: unfinished(extended, headerOf(fieldsOfFiveBytes))},
 		{name: "unfinished headers of distinct fields", memory: tinyMemory, run: unfinished(extended, headerOf(distinctFields()))},
@@ -99,7 +98,7 @@ func attacks(extended bool) []attack {
 		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 1536 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
-	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds), topicAttacks(seconds))...)
+	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds), topicAttacks(seconds), peerjsAttacks(seconds))...)
 }
 
 // turnAttacks returns the attacks on the relay.

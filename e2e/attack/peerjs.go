@@ -1,76 +1,162 @@
 package attack
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 )
 
-// peerjsFlood opens connections of PeerJS clients from several addresses. Each sends offers to ids
-// that are absent, junk, and a frame of 8 MiB at last, and reads nothing. The server must keep its
-// memory, and serve a pair of good clients meanwhile.
-func peerjsFlood(conns, frames int, d time.Duration) func(context.Context, *scenario) {
-	return func(ctx context.Context, s *scenario) {
-		bob, err := s.dialPeer(ctx, clientAddr, "bob")
-		if err != nil {
-			s.fail("good client: %v", err)
-			return
+// peerjsAttacks returns the attacks on clients of PeerJS. A flood must leave the latencies of
+// others as they are.
+func peerjsAttacks(seconds time.Duration) (all []attack) {
+	for _, f := range peerjsFloods {
+		all = append(all, attack{
+			name: f.name, flags: []string{"-https=false", "-compat=peerjs"}, measuresLatency: true, timeout: 4 * time.Minute,
+			run: besidePeers(f.name, 2*int(seconds)),
+		})
+	}
+	return all
+}
+
+// peerjsFlood is a flood of 200 connections of PeerJS clients of four addresses.
+type peerjsFlood struct {
+	name string
+	// frame returns what connection i sends n-th.
+	frame func(i, n int) string
+	// reads is whether the clients read what arrives.
+	reads bool
+}
+
+const (
+	peerjsFlooders, peerjsFloodersPerAddr = 200, 50
+	// openPeer begins a session.
+	openPeer = `{"type":"OPEN"}`
+)
+
+var peerjsFloods = []peerjsFlood{
+	{"PeerJS: frames to one another", func(i, n int) string {
+		return fmt.Sprintf(`{"type":"OFFER","dst":"flood-%d","payload":"%s"}`, (i+1)%peerjsFlooders, peerjsPayload)
+	}, true},
+	{"PeerJS: frames to one another, never read", func(i, n int) string {
+		return fmt.Sprintf(`{"type":"OFFER","dst":"flood-%d","payload":"%s"}`, (i+1)%peerjsFlooders, peerjsPayload)
+	}, false},
+	{"PeerJS: absent ids", func(i, n int) string {
+		return fmt.Sprintf(`{"type":"OFFER","dst":"absent-%d-%d","payload":"%s"}`, i, n, peerjsPayload)
+	}, true},
+	{"PeerJS: junk", func(i, n int) string { return peerjsJunk[n%len(peerjsJunk)] }, true},
+	{"PeerJS: frames of 8 MiB", func(i, n int) string {
+		if n == 0 {
+			return `{"type":"HEARTBEAT"}`
 		}
-		defer bob.CloseNow()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			parallel(conns, conns, func(i int) { s.floodPeer(ctx, i, frames, d) })
-		}()
-		rounds, slowest := 0, time.Duration(0)
-		for over := false; !over; rounds++ {
-			began := time.Now()
-			if err := echoPeer(ctx, bob); err != nil {
-				s.fail("good client: %v", err)
-				break
-			}
-			slowest = max(slowest, time.Since(began))
-			select {
-			case <-done:
-				over = true
-			case <-time.After(250 * time.Millisecond):
-			}
-		}
-		<-done
-		s.addFigure("%d connections with %d frames each, %d echoes of a good client, the slowest took %.0f ms",
-			conns, frames, rounds, slowest.Seconds()*1000)
+		return peerjsLarge
+	}, true},
+}
+
+var (
+	peerjsPayload = strings.Repeat("a", 1000)
+	peerjsLarge   = strings.Repeat(" ", 8<<20)
+	peerjsJunk    = []string{
+		"", " ", "{", "null", "7", `""`, "[]", "{}", `{"type":7}`, `{"type":"OFFER"}`, `{"type":"OFFER","dst":{}}`, `{"type":"OFFER","dst":""}`,
+		`{"type":"ID-TAKEN","dst":"good-0"}`, `{"type":"OPEN","dst":"good-0"}`, strings.Repeat("[", 60<<10),
+		`{"type":"OFFER","dst":"` + strings.Repeat("x", 60<<10) + `"}`, `{"type":"HEARTBEAT","payload":` + strings.Repeat("9", 60<<10) + `}`,
+	}
+)
+
+func init() {
+	for _, f := range peerjsFloods {
+		floods[f.name] = f.run
 	}
 }
 
-// floodPeer is one client of the flood. Its connection can be refused or closed.
-func (s *scenario) floodPeer(ctx context.Context, i, frames int, d time.Duration) {
-	c, err := s.dialPeer(ctx, attackerAddr(i/50), fmt.Sprint("flood-", i))
+// run floods until ctx ends. A connection that ends is made again, after what it received has
+// told why: only a large frame may end one.
+func (f peerjsFlood) run(s *scenario, ctx context.Context) (sent, ended int64) {
+	var frames, ends atomic.Int64
+	parallel(peerjsFlooders, peerjsFlooders, func(i int) {
+		for ctx.Err() == nil {
+			t, err := s.dialRawPeer(ctx, attackerAddr(i/peerjsFloodersPerAddr), fmt.Sprint("flood-", i))
+			if err != nil {
+				sleep(ctx, 100*time.Millisecond) // refused
+				continue
+			}
+			if f.reads {
+				go func() { _, _ = io.Copy(io.Discard, t.r) }()
+			}
+			for n := 0; err == nil; n++ {
+				if err = t.send(f.frame(i, n)); err == nil {
+					frames.Add(1)
+				}
+			}
+			t.Close()
+			if ctx.Err() == nil {
+				ends.Add(1)
+			}
+		}
+	})
+	return frames.Load(), ends.Load()
+}
+
+// dialRawPeer connects as a client of PeerJS that answers nothing.
+func (s *scenario) dialRawPeer(ctx context.Context, from, id string) (*topicSocket, error) {
+	c, err := s.dialTCP(ctx, from)
 	if err != nil {
-		return
+		return nil, err
 	}
-	defer c.CloseNow()
-	ctx, cancel := context.WithTimeout(ctx, d) // the server reads later
-	defer cancel()
-	payload := bytes.Repeat([]byte("a"), 2000)
-	for n := range frames {
-		text := fmt.Appendf(nil, `{"type":"OFFER","dst":"absent-%d-%d","payload":"%s"}`, i, n, payload)
-		if n%10 == 9 {
-			text = payload
-		}
-		if c.Write(ctx, websocket.MessageText, text) != nil {
-			return
-		}
+	context.AfterFunc(ctx, func() { c.Close() })
+	t := &topicSocket{c, bufio.NewReader(c)}
+	_, err = fmt.Fprintf(c, "GET /peerjs?key=peerjs&token=t&id=%s HTTP/1.1\r\nHost: inbox\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", id)
+	if err == nil {
+		err = t.awaitOpen()
 	}
-	_ = c.Write(ctx, websocket.MessageText, make([]byte, 8<<20)) // ends with 1009
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
-// dialPeer connects from an address as a client of PeerJS.
-func (s *scenario) dialPeer(ctx context.Context, from, id string) (*websocket.Conn, error) {
+func (t *topicSocket) awaitOpen() error {
+	resp, err := http.ReadResponse(t.r, nil)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return errors.New(resp.Status)
+	}
+	if _, text, err := t.receive(); err != nil || string(text) != openPeer {
+		return fmt.Errorf("got %q, %v, want OPEN", text, err)
+	}
+	return nil
+}
+
+// goodPeer is a client of PeerJS that sends messages to itself.
+type goodPeer struct {
+	conn *websocket.Conn
+	id   string
+}
+
+func (p *goodPeer) echo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := p.conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"OFFER","dst":"%s","payload":1}`, p.id)); err != nil {
+		return err
+	}
+	_, _, err := p.conn.Read(ctx)
+	return err
+}
+
+// newGoodPeer connects from an address.
+func (s *scenario) newGoodPeer(ctx context.Context, id, from string) (*probe, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dialTCP(ctx, from) },
 	}}
@@ -78,20 +164,43 @@ func (s *scenario) dialPeer(ctx context.Context, from, id string) (*websocket.Co
 	if err != nil {
 		return nil, err
 	}
-	if _, text, err := c.Read(ctx); err != nil || string(text) != `{"type":"OPEN"}` {
+	if _, text, err := c.Read(ctx); err != nil || string(text) != openPeer {
 		c.CloseNow()
 		return nil, fmt.Errorf("got %q, %v, want OPEN", text, err)
 	}
-	return c, nil
+	return &probe{peer: &goodPeer{c, id}}, nil
 }
 
-// echoPeer sends a frame to its sender.
-func echoPeer(ctx context.Context, c *websocket.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := c.Write(ctx, websocket.MessageText, []byte(`{"type":"OFFER","dst":"bob","payload":1}`)); err != nil {
-		return err
+// besidePeers floods the server while good clients use it, half of them of PeerJS and half of
+// mailboxes, and compares their latencies with those of quiet phases in between.
+func besidePeers(flood string, rounds int) func(context.Context, *scenario) {
+	return func(ctx context.Context, s *scenario) {
+		var probes []*probe
+		for i := range probeCount / 2 {
+			g, err := s.newGoodPeer(ctx, fmt.Sprint("good-", i), fmt.Sprintf("127.202.0.%d", 1+i))
+			if err != nil {
+				s.fail("good client: %v", err)
+				return
+			}
+			probes = append(probes, g, newProbe(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)))
+		}
+		defer s.runProbes(ctx, probes)()
+		var quiet, flooded latencyPhases
+		var sent, ended int64
+		for range rounds {
+			quiet.add(latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) }))
+			result := s.floodPhase(ctx, flooder{name: flood}, s, probes)
+			if ctx.Err() != nil {
+				s.fail("timeout after %d of %d rounds", len(flooded.p99), rounds)
+				return
+			}
+			flooded.add(result.steady)
+			sent, ended = sent+result.answered, ended+result.refused
+		}
+		s.addFigure("%d rounds, %d frames written, %d connections ended", rounds, sent, ended)
+		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s; p99 %.2f times quiet", &quiet, &flooded, flooded.ratio(&quiet))
+		if r := flooded.minRatio(&quiet); r > maxSlowdown {
+			s.fail("got p99 of good clients %.1f times the quiet one in the best round, want at most %d", r, maxSlowdown)
+		}
 	}
-	_, _, err := c.Read(ctx)
-	return err
 }

@@ -16,6 +16,7 @@ const probeInterval = 60 * time.Millisecond
 // probe is a good client, which sends and receives messages during an attack.
 type probe struct {
 	client *e2e.Client
+	peer   *goodPeer // in place of client, if not nil
 
 	mu        sync.Mutex
 	latencies []time.Duration
@@ -32,7 +33,7 @@ func (g *probe) claim(ctx context.Context) error {
 
 // run sends and receives messages until ctx ends.
 func (g *probe) run(ctx context.Context) {
-	defer g.client.HTTP.CloseIdleConnections()
+	defer g.close()
 	for sleep(ctx, probeInterval) {
 		began := time.Now()
 		err := g.relay(ctx)
@@ -49,7 +50,18 @@ func (g *probe) run(ctx context.Context) {
 	}
 }
 
+func (g *probe) close() {
+	if g.peer != nil {
+		g.peer.conn.CloseNow()
+		return
+	}
+	g.client.HTTP.CloseIdleConnections()
+}
+
 func (g *probe) relay(ctx context.Context) error {
+	if g.peer != nil {
+		return g.peer.echo(ctx)
+	}
 	if err := g.client.Send(ctx, g.client.Name, "text/plain", []byte("to myself"), 0); err != nil {
 		return err
 	}

@@ -148,15 +148,21 @@ func (s *scenario) floodPhase(ctx context.Context, from flooder, target *scenari
 
 // startProbes runs n good clients until stopProbes is called.
 func (s *scenario) startProbes(ctx context.Context, n int) (probes []*probe, stopProbes func()) {
+	for i := range n {
+		probes = append(probes, newProbe(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)))
+	}
+	return probes, s.runProbes(ctx, probes)
+}
+
+// runProbes runs good clients until stopProbes is called.
+func (s *scenario) runProbes(ctx context.Context, probes []*probe) (stopProbes func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for i := range n {
-		g := newProbe(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i))
-		probes = append(probes, g)
+	for _, g := range probes {
 		wg.Go(func() { g.run(ctx) })
 	}
 	sleep(ctx, phaseDuration) // until they are connected
-	return probes, func() {
+	return func() {
 		cancel()
 		wg.Wait()
 		for _, g := range probes {

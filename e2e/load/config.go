@@ -51,7 +51,7 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.IntVar(&cfg.rounds, "rounds", 60, "rounds per server")
 	f.DurationVar(&cfg.duration, "duration", 2*time.Minute, "maximum duration of the rounds per scheme")
 	f.StringVar(&cfg.scheme, "scheme", "", "scheme, http or https (default both)")
-	f.StringVar(&cfg.transportList, "transports", "poll", "comma-separated transports of this server: poll, poll-h2, sse, sse-h2, ws, or all")
+	f.StringVar(&cfg.transportList, "transports", "poll", "comma-separated transports of this server: poll, poll-h2, sse, sse-h2, ws, peerjs, or all")
 	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages of polls with ?after=; streams always acknowledge")
 	f.Float64Var(&cfg.maxRatio, "max-ratio", 0, "maximum ratio of the server's CPU time to the bare handler's; exit 1 if exceeded (0: no limit)")
 	f.StringVar(&cfg.url, "url", "", "loopback URL of a running server to measure, without any other")

@@ -117,7 +117,7 @@ func TestTransports(t *testing.T) {
 		if err := run(t.Context(), args, &out, io.Discard); err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out.String())
 		}
-		for _, want := range []string{"http, ", "https, ", "poll ", "poll-h2 ", "sse ", "sse-h2 ", "ws "} {
+		for _, want := range []string{"http, ", "https, ", "poll ", "poll-h2 ", "sse ", "sse-h2 ", "ws ", "peerjs "} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%q: got a report without %q:\n%s", args, want, out.String())
 			}

@@ -5,9 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"time"
 )
 
-// peerConn is a client of PeerServer, the signaling server of PeerJS.
+// heartbeatInterval is that of PeerJS.
+const heartbeatInterval = 5 * time.Second
+
+// peerConn is a client of PeerJS.
 type peerConn struct {
 	*wsConn
 	offer    []byte // without the body
@@ -24,12 +29,13 @@ type peerMessage struct {
 
 func openPeerServer(ctx context.Context, _ config, t target, n int) (sender, receiver, error) {
 	from, to := pairNames(t, n)
-	s, err := openPeer(ctx, t, n, from, to)
-	return connect(s, err, func() (*peerConn, error) { return openPeer(ctx, t, n, to, from) })
+	address := pairAddress(n)
+	s, err := openPeer(ctx, t, address, from, to)
+	return connect(s, err, func() (*peerConn, error) { return openPeer(ctx, t, address, to, from) })
 }
 
-func openPeer(ctx context.Context, t target, n int, name, partner string) (*peerConn, error) {
-	ws, err := dialWebSocket(ctx, t, pairAddress(n), "/peerjs?key=peerjs&id="+name+"&token=load")
+func openPeer(ctx context.Context, t target, source net.IP, name, partner string) (*peerConn, error) {
+	ws, err := dialWebSocket(ctx, t, source, "/peerjs?key=peerjs&id="+name+"&token=load")
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +59,29 @@ func (c *peerConn) send(body []byte) error {
 }
 
 // settle sends a heartbeat: PeerServer drops a client after a minute without one.
-func (c *peerConn) settle() error { return c.write(opText, []byte(`{"type":"HEARTBEAT"}`)) }
+func (c *peerConn) settle() error { return c.heartbeat() }
+
+func (c *peerConn) heartbeat() error { return c.write(opText, []byte(`{"type":"HEARTBEAT"}`)) }
+
+// run receives messages, and sends heartbeats, as PeerJS does.
+func (c *peerConn) run(deliver func([]byte)) error {
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		// The peers of a crowd did not connect at once.
+		ticker := time.NewTicker(heartbeatInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				_ = c.heartbeat() // reading reports the end
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return receiveAll(c, deliver)
+}
 
 func (c *peerConn) receive() ([]byte, error) {
 	for {

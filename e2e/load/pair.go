@@ -94,19 +94,20 @@ func pairNames(t target, n int) (from, to string) {
 // transport is a protocol between a server and its clients.
 type transport string
 
-// The transports. The first five are those of this server.
+// The transports. The first six are those of this server; peerjs is the protocol of PeerServer.
 const (
 	poll        transport = "poll"
 	pollHTTP2   transport = "poll-h2"
 	events      transport = "sse"
 	eventsHTTP2 transport = "sse-h2"
 	webSocket   transport = "ws"
+	peerJS      transport = "peerjs"
 	peerServer  transport = "peerserver"
 	yWebRTC     transport = "y-webrtc"
 )
 
 // ownTransports are those that this server has.
-var ownTransports = []transport{poll, pollHTTP2, events, eventsHTTP2, webSocket}
+var ownTransports = []transport{poll, pollHTTP2, events, eventsHTTP2, webSocket, peerJS}
 
 // needsTLS reports whether the transport exists over TLS only.
 func (t transport) needsTLS() bool { return t == pollHTTP2 || t == eventsHTTP2 }
@@ -115,7 +116,7 @@ func (t transport) needsTLS() bool { return t == pollHTTP2 || t == eventsHTTP2 }
 func (t transport) open(ctx context.Context, cfg config, to target, n int) (sender, receiver, error) {
 	openers := map[transport]func(context.Context, config, target, int) (sender, receiver, error){
 		poll: openPoll, pollHTTP2: openPollHTTP2, events: openEvents, eventsHTTP2: openEventsHTTP2,
-		webSocket: openWebSocket, peerServer: openPeerServer, yWebRTC: openYWebRTC,
+		webSocket: openWebSocket, peerJS: openPeerServer, peerServer: openPeerServer, yWebRTC: openYWebRTC,
 	}
 	return openers[t](ctx, cfg, to, n)
 }

@@ -58,6 +58,8 @@ func (c *crowd) open(ctx context.Context, p *peer) (link, error) {
 		}
 		conn.ackEvery = 1 // a client acknowledges after 50 ms, and these messages are seconds apart
 		return webSocketLink{conn}, nil
+	case peerJS:
+		return openPeer(ctx, t, p.source, p.name, p.partner)
 	case events:
 		reader, conn, err := beginEvents(ctx, t, p.source, p.name)
 		if err != nil {
@@ -162,7 +164,7 @@ func (l *http2PollLink) run(deliver func([]byte)) error {
 
 // posters returns how many connections the peers need to send, besides their own.
 func (t transport) posters(peers int) int {
-	if t == webSocket {
+	if t == webSocket || t == peerJS {
 		return 0
 	}
 	return peers/peersPerAddress + 1
@@ -178,8 +180,11 @@ type sharedPoster struct {
 func (c *crowd) send(ctx context.Context, p *peer) error {
 	body := testBody(c.cfg.size)
 	stamp(body, time.Since(started))
-	if ws, ok := p.link.(webSocketLink); ok {
-		return ws.sendTo(p.partner, body)
+	switch l := p.link.(type) {
+	case webSocketLink:
+		return l.sendTo(p.partner, body)
+	case *peerConn:
+		return l.send(body)
 	}
 	return c.post(ctx, p, request("POST /inbox?to="+p.partner, c.target.addr, p.name, "", body))
 }

@@ -101,6 +101,9 @@ func startInbox(ctx context.Context, cfg config, https bool, dir string) (*e2e.S
 	if cfg.compares(yWebRTC) {
 		args = append(args, "-compat", "topics")
 	}
+	if slices.Contains(cfg.transports, peerJS) {
+		args = append(args, "-compat", "peerjs")
+	}
 	return e2e.Start(program, append(args, strings.Fields(cfg.serverFlags)...)...)
 }
 

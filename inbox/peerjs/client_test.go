@@ -29,7 +29,8 @@ const wait = 30 * time.Second
 type testServer struct {
 	t *testing.T
 	*Handler
-	url string // ws://…
+	url   string // ws://…
+	crash func() // ends the connection to the store, which then has what a crash leaves
 }
 
 // shortTiming makes tests fast. The probe and the ask are long enough for a busy machine.
@@ -63,7 +64,7 @@ func serve(t *testing.T, c Config) *testServer {
 		}
 		server.Close()
 	})
-	return &testServer{t, h, "ws" + strings.TrimPrefix(server.URL, "http")}
+	return &testServer{t: t, Handler: h, url: "ws" + strings.TrimPrefix(server.URL, "http")}
 }
 
 // get returns the response to a request.

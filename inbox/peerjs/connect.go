@@ -2,6 +2,7 @@ package peerjs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,9 +13,6 @@ import (
 	"inbox/inbox"
 	"inbox/internal/websocket"
 )
-
-// maxFieldBytes bounds what is kept of each of Config.ClientFields.
-const maxFieldBytes = 512
 
 // connect serves an opening handshake. An error refuses it before the WebSocket; what a client has
 // to understand is a frame, because scripts cannot read the response.
@@ -54,10 +52,11 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 	}
 	started = true
 	if reason != nil {
-		refuseSocket(conn, reason, leave)
+		h.refuseSocket(conn, reason, leave)
 		return nil
 	}
-	s.start(conn, h.detach(r), leave)
+	h.answers[opened].Add(1)
+	s.start(conn, websocket.Detach(r, h.ClientFields, &h.url), leave)
 	return nil
 }
 
@@ -71,34 +70,27 @@ func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
 	case len(id) > maxIDBytes, len(token) > maxTokenBytes, !isPlain(id), !isPlain(token):
 		return nil, errorFrame(errInvalid)
 	}
-	return &session{
-		h: h, id: strings.Clone(id), src: quote(id), token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{}),
-	}, nil
+	name := mailbox(id)
+	s = &session{
+		h: h, id: strings.TrimPrefix(name, mailbox("")), name: name, src: string(quote(id)),
+		token: h.hash("token", token), payer: h.Payer(r), ready: make(chan struct{}),
+	}
+	proof := h.hash("receiver", id+"\x00"+token)
+	s.receiver = binary.BigEndian.Uint64(proof[:]) | 1 // never zero
+	return s, nil
 }
 
 func isPlain(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// detach returns a request that can be used after its connection was hijacked: with the fields that
-// tell the client of a proxy, and without those that take memory.
-func (h *Handler) detach(r *http.Request) *http.Request {
-	header := http.Header{}
-	for _, name := range h.ClientFields {
-		if value := strings.Join(r.Header[name], ","); value != "" {
-			// A proxy appends the client to what the client has sent.
-			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
-		}
-	}
-	detached := &http.Request{
-		Method: r.Method, URL: &h.url, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
-	}
-	return detached.WithContext(context.WithoutCancel(r.Context()))
-}
-
 // refuseSocket sends a frame and ends the connection.
-func refuseSocket(conn *websocket.Conn, reason []byte, leave func()) {
+func (h *Handler) refuseSocket(conn *websocket.Conn, reason []byte, leave func()) {
+	kind := refusedError
+	if &reason[0] == &idTakenFrame[0] {
+		kind = refusedTaken
+	}
+	h.answers[kind].Add(1)
 	_ = conn.Write(websocket.Text, reason) // an error ends the connection
 	conn.Start(refused{leave})
 	conn.Close(websocket.NormalClosure, "")
@@ -114,7 +106,7 @@ func (h *Handler) keyOf(name string) inbox.Key { return h.hash("mailbox", name) 
 
 // open claims the mailbox of a session. Created is false if it was claimed before.
 func (h *Handler) open(r *http.Request, s *session) (inbox.Claim, error) {
-	name := mailbox(s.id)
+	name := s.name
 	c, err := h.Store.Open(r.Context(), name, h.keyOf(name), nil)
 	if !errors.Is(err, inbox.ErrNoInbox) {
 		return c, err

@@ -28,6 +28,20 @@ func (t frameType) String() string {
 // waits reports whether a frame of the type waits for a recipient that is absent.
 func (t frameType) waits() bool { return t == offer || t == answer || t == candidate }
 
+// answerType is a type of frame of the server itself.
+type answerType uint8
+
+const (
+	opened answerType = iota
+	refusedTaken
+	refusedError
+	expired
+	numAnswers
+)
+
+// String returns the type in lower case.
+func (a answerType) String() string { return [...]string{"open", "id-taken", "error", "expire"}[a] }
+
 // Frames of the server itself. The texts are those of PeerServer.
 var (
 	openFrame     = []byte(`{"type":"OPEN"}`)
@@ -180,7 +194,7 @@ func quote(text string) []byte {
 const typePrefix = `{"type":"`
 
 // appendFrame appends a frame. The source is JSON.
-func appendFrame(b []byte, t frameType, src []byte, dst string, payload []byte) []byte {
+func appendFrame(b []byte, t frameType, src, dst string, payload []byte) []byte {
 	b = append(append(b, typePrefix...), t.String()...)
 	b = append(append(b, `","src":`...), src...)
 	b = append(append(b, `,"dst":`...), quote(dst)...)

@@ -66,7 +66,7 @@ func FuzzFrame(f *testing.F) {
 			Type, Src, Dst string
 			Payload        json.RawMessage
 		}
-		body := appendFrame(nil, got.kind, quote("a \"b\""), got.dst, got.payload)
+		body := appendFrame(nil, got.kind, string(quote("a \"b\"")), got.dst, got.payload)
 		if err := json.Unmarshal(body, &out); err != nil || out.Type != got.kind.String() || out.Src != `a "b"` || out.Dst != got.dst {
 			t.Fatalf("got %s (%v)", body, err)
 		}

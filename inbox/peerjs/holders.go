@@ -46,20 +46,27 @@ func (o ownership) decide(token inbox.Key, payer string, grace time.Duration) ve
 }
 
 // maxContests bounds how often a newcomer starts again because an id changed its holder.
-const maxContests = 8
+const maxContests = 64
 
 // acquire gives a session its id. If it cannot have it, the reason is the frame that says so, or
 // the error refuses the request.
 func (h *Handler) acquire(r *http.Request, s *session) (reason []byte, err error) {
+	acquired := false
+	defer func() { // also after a panic
+		if !acquired {
+			h.remove(s)
+			s.becomeReady() // for newcomers that wait
+		}
+	}()
 	for range maxContests {
 		if err = h.tryAcquire(r, s); !errors.Is(err, errAgain) {
 			break
 		}
+		h.remove(s)
 	}
-	if err == nil {
+	if acquired = err == nil; acquired {
 		return nil, nil
 	}
-	s.becomeReady() // for newcomers that wait
 	if errors.Is(err, errAgain) {
 		err = errIDTaken
 	}
@@ -82,15 +89,10 @@ var (
 
 // tryAcquire is one attempt of acquire. It returns errAgain if another one is needed.
 func (h *Handler) tryAcquire(r *http.Request, s *session) error {
-	holder := h.enter(s)
-	if holder != nil {
+	if holder := h.enter(s); holder != nil {
 		return h.contest(r, s, holder)
 	}
-	err := h.acquireFree(r, s)
-	if err != nil {
-		h.remove(s)
-	}
-	return err
+	return h.acquireFree(r, s)
 }
 
 // isHolder reports whether a session has its id.
@@ -140,11 +142,12 @@ func (h *Handler) contest(r *http.Request, s, holder *session) error {
 	v := holder.owner().decide(s.token, s.payer.Client, h.timing.grace)
 	if v == taken || v == unknown {
 		var err error
-		v, err = h.guess(r, s.id, func() (verdict, error) { return holder.judge(r.Context(), s.token, s.payer.Client) })
+		v, err = h.guess(r, s.name, func() (verdict, error) { return holder.judge(r.Context(), s.token, s.payer.Client) })
 		if err != nil {
 			return err
 		}
 	}
+	v = holder.promise(v, s.token)
 	switch {
 	case v == taken:
 		return errIDTaken
@@ -152,23 +155,17 @@ func (h *Handler) contest(r *http.Request, s, holder *session) error {
 		return errAgain
 	}
 	s.inherit(holder)
-	err := error(nil)
 	if v == freed {
-		err = h.skipMail(r.Context(), s)
+		if err := h.skipMail(r.Context(), s); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = h.watch(s)
-	}
-	if err != nil {
-		h.remove(s)
-	}
-	return err
+	return h.begin(r.Context(), s)
 }
 
 // guess asks for a verdict about a token that can be wrong. As many are asked for at once as the
 // guard allows if all of them are.
-func (h *Handler) guess(r *http.Request, id string, ask func() (verdict, error)) (verdict, error) {
-	name := mailbox(id)
+func (h *Handler) guess(r *http.Request, name string, ask func() (verdict, error)) (verdict, error) {
 	reserved, err := h.Guard.Reserve(r, inbox.PasswordGuess, name)
 	if err != nil {
 		return taken, r.Context().Err()
@@ -194,13 +191,52 @@ func (h *Handler) acquireFree(r *http.Request, s *session) error {
 			return err
 		}
 	}
+	return h.begin(r.Context(), s)
+}
+
+// begin makes a session the one that reads its mailbox. It fails with errAgain if another node was
+// faster.
+func (h *Handler) begin(ctx context.Context, s *session) error {
+	err := h.record(ctx, s, s.claim.Created)
+	if errors.Is(err, inbox.ErrOtherReceiver) {
+		return errAgain
+	}
+	if err != nil {
+		return err
+	}
 	return h.watch(s)
 }
 
+// record leaves the id of the receiver in a mailbox of several nodes: its token is known there even
+// after a crash of this one. If the session resumes, it fails with ErrOtherReceiver if that of
+// another token is there.
+func (h *Handler) record(ctx context.Context, s *session, resumes bool) error {
+	if !h.Shared || s.claim.Receiver == s.receiver {
+		return nil
+	}
+	name := s.claim.Name
+	c, _, err := h.Store.OpenNext(ctx, name, h.keyOf(name), s.acked, inbox.Client{ID: s.receiver, Resume: resumes})
+	switch {
+	case errors.Is(err, inbox.ErrNoInbox):
+		return errAgain
+	case err != nil && !errors.Is(err, inbox.ErrEmpty):
+		return err
+	case c.Epoch != s.claim.Epoch:
+		return errAgain
+	}
+	s.setClaim(c)
+	return nil
+}
+
 // contestClaim decides between a newcomer and a claim that no session of this process has: one of
-// another node, or of an earlier process.
+// another node, or of an earlier process. The token that was there last needs no decision.
 func (h *Handler) contestClaim(r *http.Request, s *session) error {
-	v, err := h.guess(r, s.id, func() (verdict, error) { return h.judgeClaim(r.Context(), s) })
+	if h.Shared {
+		if err := h.record(r.Context(), s, true); !errors.Is(err, inbox.ErrOtherReceiver) {
+			return err
+		}
+	}
+	v, err := h.guess(r, s.name, func() (verdict, error) { return h.judgeClaim(r.Context(), s) })
 	switch {
 	case err != nil:
 		return err
@@ -247,10 +283,11 @@ func (h *Handler) judgeClaim(ctx context.Context, s *session) (verdict, error) {
 
 // watch registers a session for its messages. It fails with errAgain if it has lost its claim.
 func (h *Handler) watch(s *session) error {
-	stop, err := h.Store.Watch(s.claim, s.notify)
+	epoch := s.claim.Epoch
+	stop, err := h.Store.Watch(s.claim, func(end error) { s.notify(epoch, end) })
 	switch {
 	case err == nil:
-		s.stopWatch = stop
+		s.setWatch(stop)
 		return nil
 	case errors.Is(err, inbox.ErrClaimEnded), errors.Is(err, inbox.ErrSuperseded):
 		err = errAgain
@@ -284,25 +321,36 @@ func (h *Handler) keep(s *session, d time.Duration, left bool) {
 
 // evict frees the id of a session whose time is over.
 func (h *Handler) evict(s *session) {
-	if h.stopping.Load() || !h.remove(s) {
+	owner := s.owner()
+	closing := &session{ // newcomers wait for it: the claim that it ends must not be theirs
+		h: h, id: s.id, name: s.name, token: s.token, payer: s.payer, lost: owner.lost, hasLeft: owner.left, ready: make(chan struct{}),
+	}
+	if h.stopping.Load() || !h.replace(s, closing) {
 		return
 	}
+	unread, err := h.release(s)
+	h.remove(closing)
+	closing.becomeReady()
+	h.logFailure(err)
+	switch {
+	case err != nil || len(unread) == 0:
+	case owner.left:
+		h.forward(s, unread)
+	default:
+		h.expireAll(h.ctx, s.claim, unread)
+	}
+}
+
+// release ends the claim of a session, and returns what was not acknowledged.
+func (h *Handler) release(s *session) (unread []inbox.Message, err error) {
 	s.detach()
 	ctx, cancel := context.WithTimeout(h.ctx, releaseTimeout)
 	defer cancel()
 	acked, _ := s.progress()
-	unread, _, err := h.unread(ctx, s.claim, acked)
-	if err == nil {
+	if unread, _, err = h.unread(ctx, s.claim, acked); err == nil {
 		err = h.Store.Close(ctx, s.claim)
 	}
-	h.logFailure(err)
-	switch {
-	case err != nil || len(unread) == 0:
-	case s.owner().left:
-		h.forward(s, unread)
-	default:
-		h.expireAll(ctx, s.claim, unread)
-	}
+	return unread, err
 }
 
 // releaseTimeout bounds the steps that free an id.
@@ -338,7 +386,8 @@ func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.M
 			continue
 		}
 		told[m.From] = true
-		body := appendFrame(nil, expire, quote(id), m.From, nil)
+		h.answers[expired].Add(1)
+		body := appendFrame(nil, expire, string(quote(id)), m.From, nil)
 		_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
 	}
 }

@@ -196,3 +196,30 @@ func TestAbsentFlood(t *testing.T) {
 }
 
 func goroutines() int { return runtime.NumGoroutine() }
+
+// TestStats checks the numbers of a handler.
+func TestStats(t *testing.T) {
+	s := serve(t, testConfig())
+	x := s.open("x", "t", "a")
+	s.dial("x", "another", "a").expect(string(idTakenFrame))
+	s.dialPath("/peerjs?id=y", "a").expect(string(errorFrame(errNothing)))
+	x.message("OFFER", "nobody", `1`)
+	x.expectFrom("EXPIRE", "nobody", "")
+	x.send("junk")
+	x.expectNothing()
+	s.await("the end of the others", func() bool { return s.Stats().Open == 1 })
+	got := s.Stats()
+	if got.IDs != 1 || got.AbsentIDs != 0 || got.WaitingBytes != 0 {
+		t.Errorf("got %+v", got)
+	}
+	for kind, want := range map[string]int64{"open": 1, "id-taken": 1, "error": 1, "expire": 1} {
+		if got.Answers[kind] != want {
+			t.Errorf("got %d answers %s, want %d", got.Answers[kind], kind, want)
+		}
+	}
+	for kind, want := range map[string]int64{"offer": 1, "candidate": 1, "other": 1} {
+		if got.Frames[kind] != want {
+			t.Errorf("got %d frames %s, want %d", got.Frames[kind], kind, want)
+		}
+	}
+}

@@ -117,7 +117,7 @@ func (h *Handler) recordHolder(s *session) {
 		owner.lost = time.Now()
 	}
 	// Without it, the id is freed for the next client that wants it.
-	_, _ = h.Store.Put(ctx, mailbox(s.id), inbox.Message{From: nodePrefix, Body: owner.encode()}, 0)
+	_, _ = h.Store.Put(ctx, s.name, inbox.Message{From: nodePrefix, Body: owner.encode()}, 0)
 }
 
 // recordedOwner returns the owner that the mailbox names, if any.
@@ -172,6 +172,7 @@ func (h *Handler) answer(s *session, from string, q question) {
 	case err != nil:
 		return
 	}
+	r.verdict = s.promise(r.verdict, q.token)
 	r.acked, _ = s.progress()
 	_, _ = h.Store.Put(ctx, from, inbox.Message{From: nodePrefix, Body: r.encode()}, 0) // the other node does not wait for long
 }
@@ -211,7 +212,7 @@ func (n *nodes) ask(ctx context.Context, s *session) (verdict, error) {
 	}()
 	timer := time.NewTimer(n.h.timing.ask)
 	defer timer.Stop()
-	_, err = n.h.Store.Put(ctx, mailbox(s.id), inbox.Message{From: from, Body: q.encode()}, 0)
+	_, err = n.h.Store.Put(ctx, s.name, inbox.Message{From: from, Body: q.encode()}, 0)
 	switch {
 	case errors.Is(err, inbox.ErrNoInbox):
 		return unknown, errAgain

@@ -105,8 +105,10 @@ type Handler struct {
 	origins map[string]bool
 	waiting budget
 	frames  [numFrameTypes]atomic.Int64
+	answers [numAnswers]atomic.Int64
 	url     url.URL // of requests that are kept
 	timing  timing
+	began   time.Time
 	nodes   nodes
 
 	ctx    context.Context // ends with the last connection
@@ -124,7 +126,7 @@ func New(cfg Config) *Handler {
 	if cfg.Store == nil || len(cfg.Secret) < 16 || cfg.MaxMessageBytes <= 0 {
 		panic("peerjs: New needs a Store, a Secret of 16 bytes or more, and MaxMessageBytes")
 	}
-	h := &Handler{Config: cfg, timing: defaultTiming, origins: map[string]bool{}, holders: map[string]*session{}}
+	h := &Handler{Config: cfg, timing: defaultTiming, began: time.Now(), origins: map[string]bool{}, holders: map[string]*session{}}
 	h.socket = websocket.Config{
 		MaxMessageBytes: cfg.MaxMessageBytes, MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout,
 		CloseTimeout: closeTimeout, PingInterval: keepAlive, OnDelay: cfg.OnFrameDelay, Conns: &h.conns,
@@ -160,13 +162,29 @@ func New(cfg Config) *Handler {
 type Stats struct {
 	// Open is the number of open connections.
 	Open int64
+	// IDs is the number of ids that a client of this process has, or can come back for.
+	IDs int64
 	// Frames are those received since the handler was made, by their type in lower case.
 	Frames map[string]int64
+	// Answers are the frames of the server itself since then, by their type in lower case.
+	Answers map[string]int64
+	// AbsentIDs is the number of ids for which frames wait, and WaitingBytes the memory of these
+	// frames, and of large ones that are being read or written.
+	AbsentIDs, WaitingBytes int64
 }
 
 // Stats returns the numbers at present.
 func (h *Handler) Stats() Stats {
-	s := Stats{Open: int64(h.conns.Len()), Frames: make(map[string]int64, numFrameTypes)}
+	s := Stats{
+		Open: int64(h.conns.Len()), Frames: make(map[string]int64, numFrameTypes), Answers: make(map[string]int64, numAnswers),
+		AbsentIDs: h.waiting.queues.Load(), WaitingBytes: h.waiting.bytes.Load(),
+	}
+	h.mu.Lock()
+	s.IDs = int64(len(h.holders))
+	h.mu.Unlock()
+	for a := range numAnswers {
+		s.Answers[a.String()] = h.answers[a].Load()
+	}
 	for t := range numFrameTypes {
 		s.Frames[strings.ToLower(t.String())] = h.frames[t].Load()
 	}
@@ -207,6 +225,9 @@ func (h *Handler) Wait(ctx context.Context) error {
 	h.cancel()
 	return err
 }
+
+// now returns the time since the handler was made, which is never zero.
+func (h *Handler) now() time.Duration { return time.Since(h.began) | 1 }
 
 // hash returns a keyed hash of a text for a purpose.
 func (h *Handler) hash(purpose, text string) (sum inbox.Key) {

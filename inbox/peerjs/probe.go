@@ -15,7 +15,7 @@ func (s *session) judge(ctx context.Context, token inbox.Key, payer string) (ver
 	if v := s.owner().decide(token, payer, s.h.timing.grace); v != unknown {
 		return v, nil
 	}
-	began := time.Now()
+	began := s.h.now()
 	p := s.startProbe()
 	if p == nil {
 		return unknown, errAgain
@@ -34,10 +34,32 @@ func (s *session) judge(ctx context.Context, token inbox.Key, payer string) (ver
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.throttledAt.Before(began) {
+	if s.throttledAt >= began {
 		return taken, nil // frames arrive, and the pong is behind them
 	}
 	return freed, nil
+}
+
+// grant is a promise of the id to a token, which lasts until its node can have taken it.
+type grant struct {
+	token inbox.Key
+	until time.Time
+}
+
+// promise returns the verdict for a newcomer, so that one of several gets the id: while it is
+// promised to one, it is taken for others than the token that had it.
+func (s *session) promise(v verdict, token inbox.Key) verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v != resumed && v != freed || token == s.token {
+		return v
+	}
+	now := time.Now()
+	if s.granted != nil && now.Before(s.granted.until) && s.granted.token != token {
+		return taken
+	}
+	s.granted = &grant{token, now.Add(s.h.timing.ask)}
+	return v
 }
 
 // startProbe returns the outstanding probe, or sends one. It is nil without a connection.

@@ -4,9 +4,11 @@ package peerjs
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,10 +51,67 @@ func startRedis(t *testing.T) string {
 	}
 }
 
+// line is the connection of a node with Redis, which can be cut.
+type line struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+	isCut bool
+}
+
+// connect starts a line to an address.
+func connect(t *testing.T, addr string) *line {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{Listener: listener}
+	t.Cleanup(l.cut)
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", addr)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			l.add(from, to)
+			go func() { _, _ = io.Copy(to, from); to.Close() }()
+			go func() { _, _ = io.Copy(from, to); from.Close() }()
+		}
+	}()
+	return l
+}
+
+func (l *line) add(conns ...net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns = append(l.conns, conns...); l.isCut {
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+}
+
+func (l *line) cut() {
+	l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = true
+	for _, c := range l.conns {
+		c.Close()
+	}
+}
+
 // serveNode starts one of several nodes.
 func serveNode(t *testing.T, addr string) *testServer {
 	t.Helper()
-	address, err := redisstore.ParseAddress("redis://" + addr)
+	l := connect(t, addr)
+	address, err := redisstore.ParseAddress("redis://" + l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +120,7 @@ func serveNode(t *testing.T, addr string) *testServer {
 	t.Cleanup(store.Shutdown)
 	c.Store, c.Shared = store, true
 	s := serve(t, c)
+	s.crash = l.cut
 	s.await("connection to Redis", func() bool { return store.Ready() == nil })
 	return s
 }
@@ -121,14 +181,12 @@ func TestNodes(t *testing.T) {
 			one.timing.grace = wait
 			x := one.open(id, "t1", a)
 			x.hangUp()
-			one.awaitLost(id)
 			two.dial(id, "stranger", elsewhere).expect(string(idTakenFrame))
 			two.open(id, "reloaded", a)
 		}},
 		{"one that left the other node comes back", func(one, two *testServer, id string) {
 			x, y := one.open(id, "t1", a), one.open("y-"+id, "t2", b)
 			x.leave()
-			one.awaitLost(id)
 			y.message("OFFER", id, `1`)
 			y.expectNothing()
 			two.open(id, "t3", elsewhere).expectFrom("OFFER", y.id, `1`)
@@ -146,6 +204,47 @@ func TestNodes(t *testing.T) {
 			two.dial("z-"+id, "stranger", elsewhere).expect(string(idTakenFrame))
 			two.open(id, "t1", elsewhere).expectFrom("OFFER", y.id, `1`)
 			two.open("z-"+id, "reloaded", a)
+		}},
+		{"of several newcomers at other nodes, one gets the id of a dead line", func(one, two *testServer, id string) {
+			x := one.open(id, "t1", a)
+			x.deaf.Store(true)
+			three := serveNode(two.t, addr)
+			newcomers := []*client{two.dial(id, "t2", elsewhere), three.dial(id, "t3", elsewhere)}
+			got := map[string]int{}
+			for _, c := range newcomers {
+				got[c.next()]++
+			}
+			if got[string(openFrame)] != 1 || got[string(idTakenFrame)] != 1 {
+				two.t.Errorf("got %v", got)
+			}
+		}},
+		{"after a crash, an id is given back to its token at once, with what waits", func(one, two *testServer, id string) {
+			x, y := one.open(id, "t1", a), two.open("y-"+id, "t2", b)
+			one.crash()
+			x.hangUp()
+			y.message("OFFER", id, `1`)
+			y.message("CANDIDATE", id, `2`)
+			y.expectNothing()
+			two.timing.ask = 10 * wait
+			again := two.open(id, "t1", elsewhere)
+			again.expectFrom("OFFER", y.id, `1`)
+			again.expectFrom("CANDIDATE", y.id, `2`)
+			again.expectNothing()
+		}},
+		{"after a crash, another token gets the id when the node does not answer, without what waits", func(one, two *testServer, id string) {
+			one.open(id, "t1", a)
+			y := two.open("y-"+id, "t2", b)
+			one.crash()
+			y.message("OFFER", id, `1`)
+			again := two.open(id, "another", elsewhere)
+			y.expectFrom("EXPIRE", id, "")
+			again.expectNothing()
+			y.message("OFFER", id, `2`)
+			again.expectFrom("OFFER", y.id, `2`)
+			two.timing.ask = 10 * wait
+			three := serveNode(two.t, addr)
+			three.timing.ask = 10 * wait
+			three.open(id, "another", a) // its token is known now
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -27,6 +27,14 @@ type queue struct {
 	dropped bool // a frame, which the client was told
 }
 
+// queues are those of a connection, by their ids.
+type queues struct {
+	of     map[string]*queue
+	full   *queue // nil if none is full
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
 func (q *queue) isFull() bool { return len(q.bodies) >= maxQueueFrames || q.bytes >= maxQueueBytes }
 
 // Message handles a frame. Junk does not matter.
@@ -75,7 +83,8 @@ func (s *session) expire(f frame) {
 
 func (s *session) writeExpire(conn *websocket.Conn, dst string) {
 	if conn != nil {
-		_ = conn.Write(websocket.Text, appendFrame(nil, expire, quote(dst), s.id, nil)) // an error ends the connection
+		s.h.answers[expired].Add(1)
+		_ = conn.Write(websocket.Text, appendFrame(nil, expire, string(quote(dst)), s.id, nil)) // an error ends the connection
 	}
 }
 
@@ -83,7 +92,10 @@ func (s *session) writeExpire(conn *websocket.Conn, dst string) {
 // set. It reports whether the frame needs nothing else. When a queue is full, Allow reads no more.
 func (s *session) enqueue(f frame, body []byte, create bool) bool {
 	s.mu.Lock()
-	q := s.absent[f.dst]
+	var q *queue
+	if s.queues != nil {
+		q = s.queues.of[f.dst]
+	}
 	isNew, drops := q == nil && create, false
 	switch {
 	case isNew:
@@ -93,12 +105,12 @@ func (s *session) enqueue(f frame, body []byte, create bool) bool {
 		q.dropped = drops
 	}
 	if q != nil && q.isFull() {
-		s.full = q
+		s.queues.full = q
 	}
 	s.mu.Unlock()
 	switch {
 	case q != nil && isNew:
-		go s.sendQueue(s.r, f.dst, body, q)
+		go s.sendQueue(s.queues.ctx, s.r, f.dst, body, q)
 	case drops:
 		s.expire(f)
 	}
@@ -109,23 +121,26 @@ func (s *session) enqueue(f frame, body []byte, create bool) bool {
 func (s *session) isBlocked() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.full != nil && !s.full.isFull() {
-		s.full = nil
+	if s.queues == nil {
+		return false
 	}
-	return s.full != nil
+	if full := s.queues.full; full != nil && !full.isFull() {
+		s.queues.full = nil
+	}
+	return s.queues.full != nil
 }
 
 // newQueueLocked makes a queue, nil if there are too many.
 func (s *session) newQueueLocked(dst string, body []byte) *queue {
 	q := new(queue)
-	if len(s.absent) >= maxQueues || !s.appendLocked(q, body, 1) {
+	if s.queues == nil {
+		s.queues = &queues{of: map[string]*queue{}}
+		s.queues.ctx, s.queues.cancel = context.WithCancel(s.h.ctx)
+	}
+	if len(s.queues.of) >= maxQueues || !s.appendLocked(q, body, 1) {
 		return nil
 	}
-	if s.absent == nil {
-		s.absent = map[string]*queue{}
-		s.sending, s.cancel = context.WithCancel(s.h.ctx)
-	}
-	s.absent[dst] = q
+	s.queues.of[dst] = q
 	return q
 }
 
@@ -141,9 +156,9 @@ func (s *session) appendLocked(q *queue, body []byte, queues int) bool {
 }
 
 // sendQueue sends the frames of a queue in their order, and waits for their recipient.
-func (s *session) sendQueue(r *http.Request, dst string, body []byte, q *queue) {
+func (s *session) sendQueue(ctx context.Context, r *http.Request, dst string, body []byte, q *queue) {
 	for ; body != nil; body = s.nextOf(dst, q) {
-		err := s.h.putPending(s.sending, mailbox(dst), s.message(body))
+		err := s.h.putPending(ctx, mailbox(dst), s.message(body))
 		if err == nil {
 			continue
 		}
@@ -154,7 +169,7 @@ func (s *session) sendQueue(r *http.Request, dst string, body []byte, q *queue) 
 		conn, isTold := s.conn, q.dropped
 		s.dropLocked(dst, q)
 		s.mu.Unlock()
-		if !isTold && s.sending.Err() == nil {
+		if !isTold && ctx.Err() == nil {
 			s.writeExpire(conn, dst)
 		}
 		return
@@ -178,7 +193,7 @@ func (s *session) nextOf(dst string, q *queue) []byte {
 }
 
 func (s *session) dropLocked(dst string, q *queue) {
-	delete(s.absent, dst)
+	delete(s.queues.of, dst)
 	q.bodies, q.bytes = nil, 0
 	s.h.waiting.giveAll(&q.held)
 }

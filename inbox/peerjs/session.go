@@ -25,35 +25,37 @@ const (
 // methods of [websocket.Handler] run one at a time, in the goroutine of the connection.
 type session struct {
 	h     *Handler
-	id    string
-	src   []byte // the id as JSON
+	id    string // the end of the name
+	name  string // of the mailbox
+	src   string // the id as JSON
 	token inbox.Key
 	payer inbox.Payer
+	// receiver is what the mailbox knows of id and token, if nodes share the store.
+	receiver uint64
 
-	// Set before the session is ready.
+	// Set before the session is ready. The first two change, with mu, when the claim has ended.
 
 	claim     inbox.Claim
 	stopWatch func()
 	r         *http.Request // detached
 	leave     func()
-	ready     chan struct{} // closed when the session has a connection, or failed
-	readyOnce sync.Once
 
-	// Of the goroutine of the connection. Zero times are none.
+	// Of the goroutine of the connection. Times are as those of Handler.now; zero is none.
 
-	pingID    uint64    // that the outstanding ping has; 0: none
-	pingedAt  time.Time // when it was sent
-	heardAt   time.Time // when a frame arrived
-	retryAt   time.Time // when a step of the store is tried again
-	discard   bool      // acked has to be discarded
-	left      bool      // the client has sent a LEAVE without a recipient
-	freeFrame time.Time // when the free frames are used up again
-	buffered  charge    // an incomplete message
+	pingID    uint64        // that the outstanding ping has; 0: none
+	pingedAt  time.Duration // when it was sent
+	heardAt   time.Duration // when a frame arrived
+	retryAt   time.Duration // when a step of the store is tried again
+	freeFrame time.Duration // when the free frames are used up again
+	discard   bool          // acked has to be discarded
+	left      bool          // the client has sent a LEAVE without a recipient
+	buffered  charge        // an incomplete message
 
 	attending sync.Mutex // of what other nodes want, while the line is lost
 	attended  uint64     // the last of their messages
 
 	mu             sync.Mutex
+	ready          chan struct{}   // closed when the session has a connection, or failed; then nil
 	conn           *websocket.Conn // nil without one
 	detached       bool            // another session has the id, or none
 	lost           time.Time       // when the connection ended
@@ -62,11 +64,9 @@ type session struct {
 	acked, written uint64          // IDs of messages
 	end            error           // of the claim
 	probe          *probe          // nil if none is outstanding
-	throttledAt    time.Time       // when reading was last delayed
-	absent         map[string]*queue
-	full           *queue          // nil if no queue is full
-	sending        context.Context // of the queues
-	cancel         context.CancelFunc
+	granted        *grant          // the newcomer that gets the id, if any
+	throttledAt    time.Duration   // when reading was last delayed
+	queues         *queues         // nil before the first absent id
 }
 
 // probe is a ping that a newcomer waits for.
@@ -79,10 +79,15 @@ type probe struct {
 // awaitReady waits until the session can be challenged. It returns errAgain if it has not got the
 // id.
 func (s *session) awaitReady(ctx context.Context) error {
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return ctx.Err()
+	s.mu.Lock()
+	ready := s.ready
+	s.mu.Unlock()
+	if ready != nil {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if !s.h.isHolder(s) {
 		return errAgain
@@ -90,7 +95,14 @@ func (s *session) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-func (s *session) becomeReady() { s.readyOnce.Do(func() { close(s.ready) }) }
+func (s *session) becomeReady() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready != nil {
+		close(s.ready)
+		s.ready = nil
+	}
+}
 
 // start opens the session on a connection.
 func (s *session) start(conn *websocket.Conn, r *http.Request, leave func()) {
@@ -121,8 +133,9 @@ func (s *session) progress() (acked, written uint64) {
 // inherit takes the claim of a session, which it replaces.
 func (s *session) inherit(old *session) {
 	old.detach()
-	acked, _ := old.progress()
-	s.claim, s.acked, s.written = old.claim, acked, acked
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	s.claim, s.acked, s.written, s.discard = old.claim, old.acked, old.acked, old.acked > 0
 }
 
 // detach takes the id from the session, and ends its connection.
@@ -141,8 +154,29 @@ func (s *session) detach() {
 }
 
 func (s *session) leaveClaim() {
-	if s.stopWatch != nil {
-		s.stopWatch()
+	s.mu.Lock()
+	stop := s.stopWatch
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// setClaim sets the claim when the session has begun.
+func (s *session) setClaim(c inbox.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claim = c
+}
+
+// setWatch sets what ends the watch, which it is if the session was detached meanwhile.
+func (s *session) setWatch(stop func()) {
+	s.mu.Lock()
+	s.stopWatch = stop
+	isOver := s.detached
+	s.mu.Unlock()
+	if isOver {
+		stop()
 	}
 }
 
@@ -161,9 +195,13 @@ func (s *session) isOver() bool {
 	return s.detached || s.h.stopping.Load()
 }
 
-// notify is called by the store.
-func (s *session) notify(end error) {
+// notify is called by the store for a claim.
+func (s *session) notify(epoch uint64, end error) {
 	s.mu.Lock()
+	if epoch != s.claim.Epoch { // an earlier claim
+		s.mu.Unlock()
+		return
+	}
 	if end != nil && s.end == nil {
 		s.end = end
 	}
@@ -189,7 +227,7 @@ func (s *session) Woken() {
 		s.lostClaim(end)
 		return
 	}
-	s.retryAt = time.Time{}
+	s.retryAt = 0
 	s.proceed()
 }
 
@@ -201,27 +239,35 @@ func (s *session) proceed() {
 	s.handOut()
 	next := s.retryAt
 	if s.pingID != 0 {
-		due := later(s.pingedAt, s.heardAt).Add(s.h.timing.ack)
-		if !time.Now().Before(due) {
+		due := max(s.pingedAt, s.heardAt) + s.h.timing.ack
+		if s.h.now() >= due {
 			s.conn.Close(websocket.GoingAway, "no answer to pings")
 			return
 		}
-		if next.IsZero() || due.Before(next) {
+		if next == 0 || due < next {
 			next = due
 		}
 	}
-	s.conn.WakeAt(next)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+	if next == 0 {
+		s.conn.WakeAt(time.Time{})
+	} else {
+		s.conn.WakeAt(s.h.began.Add(next))
 	}
-	return b
 }
 
-// lostClaim ends a connection whose id another node has, or none.
+// lostClaim ends a connection whose id another node has. An id that ended otherwise, as in a store
+// that was emptied, is claimed again.
 func (s *session) lostClaim(reason error) {
+	if errors.Is(reason, inbox.ErrClaimEnded) {
+		switch reason = s.reclaim(); {
+		case reason == nil:
+			s.proceed()
+			return
+		case errors.Is(reason, inbox.ErrStoreUnavailable):
+			s.conn.WakeAt(time.Now().Add(retryEvery))
+			return
+		}
+	}
 	s.h.remove(s)
 	s.mu.Lock()
 	s.detached = true
@@ -231,6 +277,30 @@ func (s *session) lostClaim(reason error) {
 		code, text = websocket.GoingAway, "the id has ended"
 	}
 	s.conn.Close(code, text)
+}
+
+// reclaim claims the mailbox once more.
+func (s *session) reclaim() error {
+	s.leaveClaim()
+	c, err := s.h.Store.Open(s.h.ctx, s.name, s.h.keyOf(s.name), &s.payer)
+	switch {
+	case err != nil:
+		return err
+	case !c.Created: // another node was first
+		return inbox.ErrSuperseded
+	}
+	s.mu.Lock()
+	isOver := s.detached
+	s.claim, s.end, s.acked, s.written = c, nil, 0, 0
+	s.mu.Unlock()
+	s.pingID, s.discard, s.retryAt = 0, false, 0
+	if isOver { // the successor finds the claim
+		return inbox.ErrSuperseded
+	}
+	if err = s.h.record(s.h.ctx, s, true); err == nil {
+		err = s.h.watch(s)
+	}
+	return err
 }
 
 // handOut writes the messages that wait, and a ping that acknowledges them.
@@ -249,7 +319,7 @@ func (s *session) handOut() {
 			continue
 		case errors.Is(err, inbox.ErrEmpty):
 		case errors.Is(err, inbox.ErrStoreUnavailable), errors.Is(err, errNoMemory):
-			s.retryAt = time.Now().Add(retryEvery)
+			s.retryAt = s.h.now() + retryEvery
 		case errors.Is(err, inbox.ErrClaimEnded):
 			s.lostClaim(err)
 			return
@@ -303,7 +373,7 @@ func (s *session) ping() {
 	if s.pingID != 0 || written == acked {
 		return
 	}
-	s.pingID, s.pingedAt = written, time.Now()
+	s.pingID, s.pingedAt = written, s.h.now()
 	_ = s.conn.Ping(binary.BigEndian.AppendUint64(nil, written)) // an error ends the connection
 }
 
@@ -336,14 +406,14 @@ func (s *session) discardAcked() {
 	case err == nil, errors.Is(err, inbox.ErrClaimEnded): // the watch reports it, too
 		s.discard = false
 	case errors.Is(err, inbox.ErrStoreUnavailable):
-		s.retryAt = time.Now().Add(retryEvery)
+		s.retryAt = s.h.now() + retryEvery
 	}
 }
 
 // Allow takes a token for a frame, unless it answers one of the server's or is a heartbeat. While
 // a queue is full, or the client has sent to too many ids that are not claimed, nothing is read.
 func (s *session) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
-	s.heardAt = time.Now()
+	s.heardAt = s.h.now()
 	switch kind {
 	case websocket.Pong:
 		if s.isAck(payload) || s.isProbe(payload) || s.takeFree() {
@@ -372,10 +442,10 @@ func (s *session) Allow(kind websocket.Kind, payload []byte) (wait time.Duration
 
 // takeFree takes one of the frames that are free.
 func (s *session) takeFree() bool {
-	if !s.freeFrame.Before(s.heardAt.Add(freeFrames * freeFrameInterval)) {
+	if s.freeFrame >= s.heardAt+freeFrames*freeFrameInterval {
 		return false
 	}
-	s.freeFrame = later(s.freeFrame, s.heardAt).Add(freeFrameInterval)
+	s.freeFrame = max(s.freeFrame, s.heardAt) + freeFrameInterval
 	return true
 }
 
@@ -402,8 +472,8 @@ func (s *session) Buffer(more int) bool {
 func (s *session) Closed(err error) {
 	s.mu.Lock()
 	s.conn = nil
-	if s.cancel != nil {
-		s.cancel()
+	if s.queues != nil {
+		s.queues.cancel()
 	}
 	s.mu.Unlock()
 	s.endProbe(false)

@@ -27,7 +27,7 @@ before(async () => {
   if (skip) return;
   mkdirSync(shots, {recursive: true});
   address = `127.0.0.1:${await freePort()}`;
-  server = new Server(['-metrics-bind', address]);
+  server = new Server(['-metrics-bind', address, '-compat', 'peerjs']);
   await server.start();
   browser = await launch();
 });
@@ -75,6 +75,7 @@ test('the page shows the state, follows it, and reports a server that is gone', 
   await page.goto(`http://${address}/`);
   await page.getByRole('status').filter({hasText: 'Ready'}).waitFor();
   assert.equal(await page.locator('.certificate h3').first().textContent(), 'localhost');
+  assert.equal(await page.locator('.fact', {hasText: 'PeerJS'}).textContent(), 'PeerJS0 connections0 frames received');
   assert.equal(await sendToMissing(), 404);
   await page.getByText('no-inbox 1').waitFor(); // with the next poll
   for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
@@ -99,6 +100,7 @@ function hostile(state) {
   return {
     ...state, version: text, ready: false, failing: [text], restarts: {...state.restarts, loss: text}, certificates: [certificate, {...certificate, not_before: null, not_after: null}],
     refusals: state.refusals.map((/** @type {any} */ layer) => ({...layer, total: 1, reasons: {[text]: 1}})), turn: null,
+    protocols: [{protocol: text, open: 1, frames_total: 1}],
     warnings: [{time: now, level: 'ERROR', message: text, count: 2, attributes: [{name: text, value: text}]}],
   };
 }

@@ -11,12 +11,18 @@ const command = fileURLToPath(new URL('../node_modules/peer/dist/bin/peerjs.js',
 export class PeerServer {
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #process;
+  #flags;
   port = 0;
+
+  /** @param {string[]} flags */
+  constructor(flags = []) {
+    this.#flags = flags;
+  }
 
   /** Returns when the server accepts connections. */
   async start() {
     this.port = await freePort();
-    const child = spawn(process.execPath, [command, '--host', '127.0.0.1', '--port', `${this.port}`], {stdio: ['ignore', 'pipe', 'inherit']});
+    const child = spawn(process.execPath, [command, '--host', '127.0.0.1', '--port', `${this.port}`, ...this.#flags], {stdio: ['ignore', 'pipe', 'inherit']});
     this.#process = child;
     process.once('exit', () => child.kill('SIGKILL')); // a test that times out runs no cleanup
     await new Promise((resolve, reject) => {

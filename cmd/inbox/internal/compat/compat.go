@@ -139,6 +139,15 @@ func (p *Protocols) Wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Sockets returns the connections of each protocol.
+func (p *Protocols) Sockets() map[string]metrics.Sockets {
+	all := make(map[string]metrics.Sockets, len(p.served))
+	for _, served := range p.served {
+		all[served.name] = served.sockets()
+	}
+	return all
+}
+
 // Collect sends the metrics.
 func (p *Protocols) Collect(m chan<- prometheus.Metric) {
 	for _, served := range p.served {

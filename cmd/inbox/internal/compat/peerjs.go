@@ -5,6 +5,8 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/peerjs"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // peerjsRoutes are the routes of the metrics.
@@ -33,5 +35,6 @@ func newPeerJS(cfg *config.Config, parts Parts) protocol {
 			stats := h.Stats()
 			return metrics.Sockets{Open: stats.Open, Frames: stats.Frames}
 		},
+		collect: func(m chan<- prometheus.Metric) { metrics.CollectPeerJS(m, h.Stats()) },
 	}
 }

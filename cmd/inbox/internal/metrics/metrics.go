@@ -62,6 +62,8 @@ type Sources struct {
 	Claims    func() int64
 	Receivers func() []inbox.ReceiverStats
 	Refusals  func() map[string]int64
+	// Sockets returns the WebSockets of the protocols of -compat.
+	Sockets func() map[string]Sockets
 	// Limits has the counters of connections, polls and limits.
 	Limits *limits.Limits
 	// Errors counts the errors that clients cause.

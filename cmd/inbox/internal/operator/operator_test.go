@@ -80,8 +80,11 @@ func newSources(c *counters) Sources {
 			Claims:    func() int64 { return read(c, func() int64 { return c.claims }) },
 			Receivers: func() []inbox.ReceiverStats { return read(c, func() []inbox.ReceiverStats { return c.receivers }) },
 			Refusals:  func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
-			Errors:    logging.NewErrorLog(slog.New(slog.DiscardHandler)),
-			Limits:    limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+			Sockets: func() map[string]metrics.Sockets {
+				return map[string]metrics.Sockets{"topics": {Open: 2}, "peerjs": {Open: 31, Frames: map[string]int64{"offer": 400, "heartbeat": 1000}}}
+			},
+			Errors: logging.NewErrorLog(slog.New(slog.DiscardHandler)),
+			Limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 			Certificates: func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{
 					{Name: "a.example", Source: "acme", Issuer: "E7", Status: "valid", NotBefore: now.AddDate(0, 0, -29), NotAfter: now.AddDate(0, 0, 61), RenewAt: now.AddDate(0, 0, 31)},

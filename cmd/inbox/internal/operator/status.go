@@ -24,6 +24,7 @@ type Status struct {
 	Mailboxes    Mailboxes     `json:"mailboxes"`
 	Messages     Messages      `json:"messages"`
 	Receivers    Receivers     `json:"receivers"`
+	Protocols    []Protocol    `json:"protocols"`
 	Connections  Connections   `json:"connections"`
 	Refusals     []Layer       `json:"refusals"`
 	TURN         *TURN         `json:"turn"`
@@ -85,6 +86,13 @@ type Messages struct {
 type Receivers struct {
 	Open       int64            `json:"open"`
 	Transports map[string]int64 `json:"transports"`
+}
+
+// Protocol counts the WebSockets of a protocol of -compat, and the frames that they received.
+type Protocol struct {
+	Protocol    string `json:"protocol"`
+	Open        int64  `json:"open"`
+	FramesTotal int64  `json:"frames_total"`
 }
 
 // Connections counts connections.
@@ -149,6 +157,7 @@ func (o *Operator) Status(now time.Time) Status {
 		},
 		Messages:    Messages{DeliveredTotal: c.delivered, RequeuedTotal: c.requeued, PerSecond: round(lastRate(samples, delivered))},
 		Receivers:   s.receivers(),
+		Protocols:   s.protocols(),
 		Connections: Connections{Open: conns.Open, Limit: s.MaxConns, AcceptedTotal: conns.Accepted},
 		Refusals:    s.layers(samples),
 		TURN:        s.relay(now, samples),
@@ -218,6 +227,20 @@ func (s *Sources) receivers() Receivers {
 		r.Transports[stats.Transport.String()] = stats.Open
 	}
 	return r
+}
+
+// protocols returns those of -compat in alphabetical order.
+func (s *Sources) protocols() []Protocol {
+	all := []Protocol{}
+	sockets := s.Sockets()
+	for _, name := range slices.Sorted(maps.Keys(sockets)) {
+		p := Protocol{Protocol: name, Open: sockets[name].Open}
+		for _, n := range sockets[name].Frames {
+			p.FramesTotal += n
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 func (s *Sources) layers(samples []sample) []Layer {

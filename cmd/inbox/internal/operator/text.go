@@ -147,6 +147,9 @@ func (t *text) load() {
 		t.line("  %-11s %10s %15s   %s", name, now, limit, t.style(accent, chart))
 	}
 	row("receivers", grouped(t.Receivers.Open), "", sparkline(h.Receivers, chartColumns))
+	for _, p := range t.Protocols {
+		t.line("  %-11s %10s %15s   %s received", p.Protocol, grouped(p.Open), "", plural(p.FramesTotal, "frame"))
+	}
 	row("messages/s", perSecond(t.Messages.PerSecond), "", sparkline(h.MessagesPerSecond, chartColumns))
 	row("mailboxes", grouped(t.Mailboxes.Claimed), limitOf(t.Mailboxes.Limit, grouped), sparkline(h.Mailboxes, chartColumns))
 	row("queued", memorySize(t.Mailboxes.QueuedBytes), limitOf(t.Mailboxes.QueuedBytesLimit, memorySize), "")

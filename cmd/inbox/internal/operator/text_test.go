@@ -21,7 +21,7 @@ func TestText(t *testing.T) {
 		"inbox v1.0.0", " ready\n", "up 3 hours, since 30 Nov 11:03; 2 restarts in 24 hours, 3 in 7 days\n",
 		"CERTIFICATES\n", "  a.example                   ends in 61 days     renews in 31 days     E7\n", "  b.example                   no certificate\n",
 		"    order rejected: ?[31mNXDOMAIN\n", "  mailboxes           12         100,000\n", "  memory          88 MiB         512 MiB\n",
-		"  Mailboxes            0              40   no-inbox 40\n", "  4 relays open, 9 since the start; 0 bit/s\n",
+		"  peerjs              31                   1,400 frames received\n", "  Mailboxes            0              40   no-inbox 40\n", "  4 relays open, 9 since the start; 0 bit/s\n",
 		"  month: [########------------] 41 %, 412 GB of 1 TB, until 1 December (UTC)\n", "order failed (3 times)\n", "name=b.example err=dial 192.0.2.0/24: ?[31mrefused\n",
 	} {
 		if !strings.Contains(plain, want) {

@@ -216,8 +216,8 @@ func (s *server) metricsSources() metrics.Sources {
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns), MaxConnBytes: s.cfg.MaxConnBytes, MaxStreams: int64(s.cfg.MaxStreams),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
 		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
-		Refusals: s.refusals,
-		Limits:   s.limits, Errors: s.errorLog,
+		Refusals: s.refusals, Sockets: s.compat.Sockets,
+		Limits: s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect, s.compat.Collect},
 	}
 	if s.mailboxes.shared != nil {

@@ -10,6 +10,7 @@ export interface Status {
   mailboxes: {claimed: number; limit: number; claimed_total: number; queued_messages: number; queued_bytes: number; queued_bytes_limit: number};
   messages: {delivered_total: number; requeued_total: number; per_second: number};
   receivers: {open: number, transports: Record<string, number>};
+  protocols: {protocol: string; open: number; frames_total: number}[];
   connections: {open: number; limit: number; accepted_total: number};
   refusals: Layer[];
   turn: Turn | null;

@@ -34,12 +34,15 @@ function toned(tone, className, ...children) {
   return e;
 }
 
+/** What the protocols of other clients are called. @type {Record<string, string>} */
+const protocolNames = {peerjs: 'PeerJS', topics: 'y-webrtc, Trystero'};
+
 /**
  * Returns the facts above the tiles.
  * @param {Status} s
  */
 export function facts(s) {
-  const {restarts, process, connections, mailboxes} = s;
+  const {restarts, process, connections, mailboxes, protocols} = s;
   /** @param {string} term @param {string} value @param {string} detail @param {string} [tone] */
   const fact = (term, value, detail, tone = '') => {
     const dd = element('dd', '', value);
@@ -54,6 +57,8 @@ export function facts(s) {
       : fact('The last restart kept', plural(restarts.restored_mailboxes, 'mailbox'), plural(restarts.restored_messages, 'message')),
     fact('Connections', count(connections.open), limit(connections.limit, count), share(connections.open, connections.limit)),
     fact('Queued', plural(mailboxes.queued_messages, 'message'), memory(mailboxes.queued_bytes), share(mailboxes.queued_bytes, mailboxes.queued_bytes_limit)),
+    ...protocols.map(({protocol, open, frames_total}) =>
+      fact(protocolNames[protocol] ?? protocol, plural(open, 'connection'), `${plural(frames_total, 'frame')} received`)),
   ];
 }
 
