@@ -21,6 +21,8 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 )
 
+func init() { openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder) }
+
 // document is an OpenAPI document with a record of what occurred in responses.
 type document struct {
 	spec   *openapi3.T

@@ -244,8 +244,9 @@ func checkStopping(t *testing.T, doc *document) {
 // checkProgramResponses checks responses of the real program that the handler does not
 // produce.
 func checkProgramResponses(t *testing.T, doc *document) {
-	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096").Addr
-	withoutStore := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1").Addr // no store listens
+	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096", "-compat", "peerjs,topics").Addr
+	withoutStore := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1", "-compat", "peerjs,topics").Addr // no store listens
+	checkCompat(t, doc, server, withoutStore)
 	if got, want := doc.roundTrip(t, withoutStore, "GET /inbox alice:rabbit"), "GET /inbox 503"; got != want {
 		t.Errorf("store unavailable: got %s, want %s", got, want)
 	}
@@ -280,6 +281,43 @@ func checkProgramResponses(t *testing.T, doc *document) {
 		got := doc.roundTrip(t, server, operation+fields.String())
 		if want := operation + " 431"; got != want {
 			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// checkCompat checks the routes of -compat.
+func checkCompat(t *testing.T, doc *document, server, withoutStore string) {
+	const version13, peer = webSocket + "\nSec-WebSocket-Version: 13", "/peerjs?key=k&id=i&token=t"
+	options := []string{"-https=false", "-compat", "peerjs,topics"}
+	oneOrigin := "http://" + startInbox(t, append(options, "-cors-origins", "https://listed.example")...).Addr
+	noTokens := "http://" + startInbox(t, append(options, "-rate", "1", "-burst", "1")...).Addr
+	for _, row := range []struct{ server, request, want string }{
+		{server, "/topics", "200"},
+		{server, "/topics" + version13, "101"},
+		{server, "/topics" + webSocket + "\nSec-WebSocket-Version: 12", "426"},
+		{server, "/topics\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13", "400"},
+		{oneOrigin, "/topics" + version13 + crossSite, "403"},
+		{withoutStore, "/topics", "503"},
+		{server, peer + version13, "101"},
+		{server, peer + webSocket + "\nSec-WebSocket-Version: 12", "426"},
+		{server, peer + "\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13", "400"},
+		{oneOrigin, peer + version13 + crossSite, "403"},
+		{server, peer, "404"},
+		{withoutStore, peer + version13, "503"},
+		{server, "/key/id", "200"},
+		{server, "/key/peers", "401"},
+	} {
+		if got := doc.roundTrip(t, row.server, "GET "+row.request); !strings.HasSuffix(got, " "+row.want) {
+			t.Errorf("%q: got %s, want %s", row.request, got, row.want)
+		}
+	}
+	for _, request := range []string{"/key/id", "/key/peers", "/topics" + version13, peer + version13} {
+		got := ""
+		for deadline := time.Now().Add(20 * time.Second); !strings.HasSuffix(got, " 429") && time.Now().Before(deadline); {
+			got = doc.roundTrip(t, noTokens, "GET "+request)
+		}
+		if !strings.HasSuffix(got, " 429") {
+			t.Errorf("%q: got %s, want 429", request, got)
 		}
 	}
 }

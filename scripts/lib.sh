@@ -4,7 +4,7 @@
 
 root=$PWD
 tools=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/inbox-tools
-modules=(. e2e)
+modules=(. e2e docs/examples/go)
 
 PATH=$tools/node/node_modules/.bin:$tools:$PATH # step_install puts programs here
 
@@ -48,6 +48,7 @@ step_install() {
 	{ command -v node && command -v npm; } >/dev/null || want+=(nodejs npm)
 	command -v wget >/dev/null || want+=(wget)
 	/usr/bin/python3 -c 'import requests, aiohttp' 2>/dev/null || want+=(python3-requests python3-aiohttp)
+	/usr/bin/python3 -c 'import aiortc' 2>/dev/null || want+=(python3-aiortc)
 	command -v debootstrap >/dev/null || want+=(debootstrap)
 	command -v rpm >/dev/null || want+=(rpm)
 	command -v dnf >/dev/null || want+=(dnf)

@@ -252,6 +252,6 @@ var (
 	errStopping  = problem.New(http.StatusServiceUnavailable, "stopping", "The server is stopping", "Try again in a moment.")
 	errCrossSite = problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server",
 		"Its operator can allow them with -cors-origins.")
-	errNoPeers = problem.New(http.StatusUnauthorized, "no-peers", "The ids of peers are not listed", "")
+	errNoPeers = problem.New(http.StatusUnauthorized, "no-peers", "The ids of peers are not listed", "Peers learn the ids of one another over another channel.")
 	errNoRoute = problem.NotFound("The WebSocket of PeerJS is here.")
 )
