@@ -109,6 +109,9 @@ func (h *Handler) detach(r *http.Request) *http.Request {
 			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
 		}
 	}
+	if token := tokenOf(r); h.access != nil && token != "" {
+		header[InviteField] = []string{strings.Clone(token[:min(len(token), maxFieldBytes)])}
+	}
 	detached := &http.Request{
 		Method: r.Method, URL: &h.socketURL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
 		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
@@ -343,6 +346,9 @@ func (s *webSocket) Buffer(more int) bool {
 
 // hello opens the mailbox with the credentials of the frame.
 func (s *webSocket) hello(f wire.Frame) {
+	if token := query.Value(f.Query, "invite"); s.h.access != nil && token != "" {
+		s.r.Header[InviteField] = []string{token}
+	}
 	r := *s.r
 	r.Header = maps.Clone(s.r.Header)
 	r.SetBasicAuth(f.Name, f.Password)
@@ -352,6 +358,9 @@ func (s *webSocket) hello(f wire.Frame) {
 	}
 	if err == nil {
 		err = s.h.guard.Allow(s.r, PasswordGuess, name)
+	}
+	if err == nil && s.h.access != nil {
+		err = s.h.admit(s.r, name, key)
 	}
 	if err == nil {
 		err = s.open(s.r, name, key, f.Query)
