@@ -10,6 +10,7 @@ import (
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/healthcheck"
 	"inbox/cmd/inbox/internal/snapshot"
+	"inbox/cmd/inbox/internal/state"
 	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
 )
@@ -28,7 +29,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
 		TURN:        doctorTURN(c),
-		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
+		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{state.SecretFile, snapshot.LockName},
 		Options:  optionFindings(c.Warnings),
 		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
 		Store:    examineStore(c),

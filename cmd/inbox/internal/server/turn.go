@@ -22,6 +22,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/relaynodes"
+	"inbox/cmd/inbox/internal/state"
 	"inbox/inbox"
 	"inbox/inbox/ice"
 	"inbox/internal/atomicfile"
@@ -87,7 +88,7 @@ type relayParts struct {
 
 // openRelay returns the relay. It must be closed.
 func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error) {
-	secret := deriveKey(p.secret, "turn")
+	secret := state.DeriveKey(p.secret, "turn")
 	issuer, err := turn.NewIssuer(secret)
 	if err != nil {
 		return nil, err
