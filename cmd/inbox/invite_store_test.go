@@ -26,7 +26,7 @@ func TestPrivateNodes(t *testing.T) {
 	ben.send("send 1 anna text hello")
 	ben.want("ok 1")
 	host.want(`msg \d+ ben text hello`)
-	invite(t, append([]string{"-revoke", "anna"}, options...)...)
+	runInvite(t, append([]string{"-revoke", "anna"}, options...)...)
 	host.want("end claim-ended")
 	ben.want("end claim-ended")
 	for _, p := range []*program{a, b} {

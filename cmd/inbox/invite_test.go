@@ -14,8 +14,8 @@ import (
 
 var tokenPattern = regexp.MustCompile(`\binvite_[a-z2-7]{32}\b`)
 
-// invite runs inbox invite and returns what it prints.
-func invite(t *testing.T, args ...string) string {
+// runInvite runs inbox invite and returns what it prints.
+func runInvite(t *testing.T, args ...string) string {
 	t.Helper()
 	code, stdout, stderr := runOnce(t, nil, append([]string{"invite"}, args...)...)
 	if code != exitDone || stderr != "" {
@@ -27,7 +27,7 @@ func invite(t *testing.T, args ...string) string {
 // newInvitation makes an invitation in the state directory, or with the options of a store.
 func newInvitation(t *testing.T, label string, options ...string) string {
 	t.Helper()
-	token := tokenPattern.FindString(invite(t, append([]string{"-label", label}, options...)...))
+	token := tokenPattern.FindString(runInvite(t, append([]string{"-label", label}, options...)...))
 	if token == "" {
 		t.Fatal("no invitation was printed")
 	}
@@ -69,7 +69,7 @@ func (p *program) wantAs(token string, status int, method, path, name string) {
 
 func TestInviteCommand(t *testing.T) {
 	dir := t.TempDir()
-	out := invite(t, "-label", "anna", "-for", "12h", "-state", dir, "-domain", "example.org", "-acme-agree")
+	out := runInvite(t, "-label", "anna", "-for", "12h", "-state", dir, "-domain", "example.org", "-acme-agree")
 	token := tokenPattern.FindString(out)
 	for _, want := range []string{"https://example.org/#invite=" + token + "\n", "\n  " + token + "\n", "▀", "Invitation for anna, valid until ", "-access is not invited"} {
 		if token == "" || !strings.Contains(out, want) {
@@ -82,16 +82,16 @@ func TestInviteCommand(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "invitations")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got %v, %v, want mode 0600", info, err)
 	}
-	if out := invite(t, "-list", "-state", dir); strings.Count(out, "\n") != 2 || !strings.Contains(out, "anna   ") || !strings.Contains(out, "valid until ") {
+	if out := runInvite(t, "-list", "-state", dir); strings.Count(out, "\n") != 2 || !strings.Contains(out, "anna   ") || !strings.Contains(out, "valid until ") {
 		t.Errorf("got the list\n%s", out)
 	}
-	if out := invite(t, "-revoke", "anna", "-state", dir); !strings.HasPrefix(out, "Revoked the invitation for anna of ") {
+	if out := runInvite(t, "-revoke", "anna", "-state", dir); !strings.HasPrefix(out, "Revoked the invitation for anna of ") {
 		t.Errorf("got %s", out)
 	}
-	if out := invite(t, "-list", "-state", dir); !strings.Contains(out, "revoked ") || strings.Contains(out, token) {
+	if out := runInvite(t, "-list", "-state", dir); !strings.Contains(out, "revoked ") || strings.Contains(out, token) {
 		t.Errorf("got the list\n%s", out)
 	}
-	if out := invite(t, "-revoke", "all", "-state", dir); out != "There was no valid invitation.\n" {
+	if out := runInvite(t, "-revoke", "all", "-state", dir); out != "There was no valid invitation.\n" {
 		t.Errorf("got %s", out)
 	}
 }
@@ -147,7 +147,7 @@ func TestPrivateServer(t *testing.T) {
 	}
 	stranger.send("hello carol password invite=%s", guest)
 	stranger.want(`fail 0 \{.*invitation-required.*`)
-	invite(t, "-revoke", "anna", "-state", dir)
+	runInvite(t, "-revoke", "anna", "-state", dir)
 	host.want("end claim-ended")
 	ben.want("end claim-ended")
 	p.wantAs(token, http.StatusForbidden, "GET", "/inbox?wait=0", "anna")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"inbox/inbox"
 )
 
 // Storage keeps the invitations of a server, or of all nodes of a store. Update can be called
@@ -85,6 +87,32 @@ func List(ctx context.Context, s Storage) ([]Invitation, error) {
 		list = append(list, e.Invitation)
 	}
 	return list, nil
+}
+
+// examinationLifetime is that of a guest pass of [Examine].
+const examinationLifetime = 5 * time.Minute
+
+// Examine returns how many invitations are valid, and a function that makes a guest pass for one
+// name, with which a program of the operator can test a running server; nil without a valid
+// invitation.
+func Examine(ctx context.Context, s Storage, now time.Time) (valid int, pass func(name string) string, err error) {
+	text, _, err := s.Poll(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	r, err := decodeRegistry(text)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, e := range r.entries {
+		if e.IsValid(now) {
+			valid++
+			pass = func(name string) string {
+				return e.key.mint(e.id, [2]string{name, name}, now.Add(examinationLifetime), inbox.Payer{})
+			}
+		}
+	}
+	return valid, pass, nil
 }
 
 func update(ctx context.Context, s Storage, now time.Time, change func(*registry) error) error {

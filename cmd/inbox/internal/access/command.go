@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/qrcode"
 	"inbox/inbox/invite"
@@ -55,6 +56,23 @@ func openStorage(cfg *config.Config) (s invite.Storage, shutdown func(), err err
 		}
 	}
 	return invite.NewShared(store, redisstore.Prefix, cfg.Store.Key), store.Shutdown, nil
+}
+
+// Examine returns the function with which the doctor examines the invitations, or nil if the server
+// is open.
+func Examine(cfg *config.Config) func(context.Context) (doctor.Invitations, error) {
+	if !cfg.Private {
+		return nil
+	}
+	return func(ctx context.Context) (found doctor.Invitations, err error) {
+		storage, shutdown, err := openStorage(cfg)
+		if err != nil {
+			return found, err
+		}
+		defer shutdown()
+		found.Valid, found.Pass, err = invite.Examine(ctx, storage, time.Now())
+		return found, err
+	}
 }
 
 func add(ctx context.Context, cfg *config.Config, s invite.Storage, out Output) error {

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 )
@@ -19,7 +20,7 @@ const (
 )
 
 // routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
+var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath, GuestPass: access.PassPath}
 
 // canWait reports whether a request can wait for a message or for a recipient.
 func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }

@@ -263,6 +263,9 @@ func (s *server) operatorSources() operator.Sources {
 	if s.relay != nil && s.relay.server != nil {
 		sources.TURN = s.relay.server.State
 	}
+	if s.access != nil {
+		sources.Invitations = s.access.Stats
+	}
 	return sources
 }
 

@@ -12,6 +12,7 @@ export interface Status {
   receivers: {open: number, transports: Record<string, number>};
   connections: {open: number; limit: number; accepted_total: number};
   refusals: Layer[];
+  invitations: {valid: number; expired: number; revoked: number; guest_passes_total: number} | null;
   turn: Turn | null;
   warnings: Warning[];
   history: {

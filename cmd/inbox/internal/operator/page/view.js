@@ -39,7 +39,7 @@ function toned(tone, className, ...children) {
  * @param {Status} s
  */
 export function facts(s) {
-  const {restarts, process, connections, mailboxes} = s;
+  const {restarts, process, connections, mailboxes, invitations} = s;
   /** @param {string} term @param {string} value @param {string} detail @param {string} [tone] */
   const fact = (term, value, detail, tone = '') => {
     const dd = element('dd', '', value);
@@ -54,6 +54,7 @@ export function facts(s) {
       : fact('The last restart kept', plural(restarts.restored_mailboxes, 'mailbox'), plural(restarts.restored_messages, 'message')),
     fact('Connections', count(connections.open), limit(connections.limit, count), share(connections.open, connections.limit)),
     fact('Queued', plural(mailboxes.queued_messages, 'message'), memory(mailboxes.queued_bytes), share(mailboxes.queued_bytes, mailboxes.queued_bytes_limit)),
+    ...invitations ? [fact('Private', plural(invitations.valid, 'valid invitation'), `guest passes since the start: ${count(invitations.guest_passes_total)}`)] : [],
   ];
 }
 
