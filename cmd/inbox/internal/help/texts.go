@@ -70,8 +70,8 @@ A server that has no certificate yet is healthy, because it answers. /readyz
 tells whether it is ready.
 `
 
-const inviteText = `inbox invite [OPTION...] makes invitations to a private server (-access invited),
-lists and revokes them. It runs beside the server, as root or as its user, and
+const inviteText = `inbox invite [OPTION...] makes invitations to a private server, as -access
+invited makes it, and lists and revokes them. It runs beside the server, as root or as its user, and
 the server notices a change within a second. Without further options, the server
 is the one that runs on this machine, or else the installed service:
 
@@ -196,7 +196,8 @@ const filesText = `Files of the service:
 The state directory is that of -state, or else the first of $STATE_DIRECTORY, or
 else inbox in the user's state directory (~/.local/state on Linux). It contains
 certificates, the secret of the password hashes, the traffic of the relay, the
-invitations and, while no server runs, the mailboxes. It must be writable and private.
+invitations and, while no server runs, the mailboxes. It must be writable and
+private.
 
 In the working directory:
 
