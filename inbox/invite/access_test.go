@@ -281,7 +281,7 @@ func TestJoiners(t *testing.T) {
 	for i := range maxJoiners - 1 {
 		r.want("another device", r.Admit("", name(i+2), inbox.Payer{Client: "c"}), nil)
 	}
-	r.want("too many devices", r.Admit("", name(100), inbox.Payer{Client: "c"}), errTooManyJoiners)
+	r.want("too many devices", r.Admit("", name(100), inbox.Payer{Client: "c"}), inbox.ErrPayerFull)
 	r.want("in another network", r.Admit("", name(101), net), nil)
 	for _, wrong := range []string{"join-", "join-short", "join-" + strings.Repeat("A", 23), "code-ABCDEF", "anna"} {
 		r.want(wrong, r.Admit("", wrong, net), ErrRequired)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 const (
@@ -63,7 +64,7 @@ func (t *claimTable) admitJoiner(name, client string, now time.Time) error {
 		return nil
 	}
 	if t.perNet[client] >= maxJoiners || len(t.joiners) >= maxAllJoiners {
-		return errTooManyJoiners
+		return &quota.Error{Limit: "joiners", Quota: maxJoiners}
 	}
 	t.joiners[name] = joiner{client, now.Add(joinerLifetime)}
 	t.perNet[client]++

@@ -32,11 +32,6 @@ var (
 	// ErrExpired refuses an invitation that has expired or was revoked, and its guest passes.
 	ErrExpired = refusal(expired, "The invitation has expired",
 		"Ask the person who gave it to you for a new one.")
-	// errTooManyJoiners refuses a mailbox of a joiner.
-	errTooManyJoiners = &problem.Problem{
-		Type: problem.TypePrefix + "rate-limited", Title: "Too many devices of this network enter a code", Status: http.StatusTooManyRequests,
-		Detail: "Try again in a few minutes.", Limit: "joiners",
-	}
 )
 
 func refusal(kind, title, detail string) *problem.Problem {

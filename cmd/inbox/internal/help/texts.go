@@ -70,10 +70,10 @@ A server that has no certificate yet is healthy, because it answers. /readyz
 tells whether it is ready.
 `
 
-const inviteText = `inbox invite [OPTION...] makes invitations to a private server, as -access
-invited makes it, and lists and revokes them. It runs beside the server, as root or as its user, and
-the server notices a change within a second. Without further options, the server
-is the one that runs on this machine, or else the installed service:
+const inviteText = `inbox invite [OPTION...] makes, lists and revokes invitations to a private
+server, which has -access invited. It runs beside the server, as root or as its
+user, and the server notices a change within a second. Without further options,
+it is the server that runs on this machine, or else the installed service:
 
   inbox invite -label anna
   inbox invite -label ben -for 7d
