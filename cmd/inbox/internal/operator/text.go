@@ -154,8 +154,7 @@ func (t *text) load() {
 	row("memory", memorySize(t.Process.MemoryBytes), limitOf(t.Process.MemoryLimitBytes, memorySize), sparkline(h.MemoryBytes, chartColumns))
 	t.line("  since the start: %s claimed, %s delivered", plural(t.Mailboxes.ClaimedTotal, "mailbox"), plural(t.Messages.DeliveredTotal, "message"))
 	if i := t.Invitations; i != nil {
-		t.line("  private: %s, %d expired, %d revoked; guest passes since the start: %d",
-			plural(i.Valid, "valid invitation"), i.Expired, i.Revoked, i.GuestPassesTotal)
+		t.line("  private: %s; guest passes since the start: %s", plural(i.Valid, "valid invitation"), grouped(i.GuestPassesTotal))
 	}
 }
 
