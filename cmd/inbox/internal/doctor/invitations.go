@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"inbox/inbox"
 )
 
 // Invitations are those of a private server.
@@ -13,9 +15,6 @@ type Invitations struct {
 	// invitation.
 	Pass func(name string) string
 }
-
-// inviteField is the field of a request that has an invitation.
-const inviteField = "Inbox-Invite"
 
 // checkAccess reports who can use the server and its relay.
 func (e *examination) checkAccess(ctx context.Context) []Finding {
@@ -49,7 +48,7 @@ type inviting struct {
 // RoundTrip implements [http.RoundTripper].
 func (i inviting) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.Header.Set(inviteField, i.pass)
+	r.Header.Set(inbox.InviteField, i.pass)
 	return i.Transport.RoundTrip(r)
 }
 
