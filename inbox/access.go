@@ -1,6 +1,9 @@
 package inbox
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // InviteField is the field of requests, in canonical form, that has the invitation or the guest
 // pass of a client. A WebSocket has it in the parameter invite of its hello, too.
@@ -22,6 +25,13 @@ type Access interface {
 
 // tokenOf returns the invitation or guest pass of a request, or "".
 func tokenOf(r *http.Request) string { return canonicalHeader(r.Header, InviteField) }
+
+// keepToken adds the invitation or guest pass of a WebSocket to the header of its requests.
+func keepToken(header http.Header, token string) {
+	if token != "" {
+		header[InviteField] = []string{strings.Clone(token[:min(len(token), maxFieldBytes)])}
+	}
+}
 
 // admit refuses a client that cannot use a name. A wrong password is the reason that it learns
 // first.
