@@ -27,7 +27,7 @@ func startPrivate(t *testing.T, anyOrigin bool) (server, token, revoked string) 
 		t.Fatal(err)
 	}
 	store := memstore.New(inbox.Limits{Timeout: time.Minute, Capacity: 100})
-	access, err := invite.New(invite.Config{Storage: storage, Store: store, ClaimTimeout: time.Minute})
+	access, err := invite.New(invite.Config{Storage: storage, Store: store, Remember: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,9 @@ type Access interface {
 	AdmitSend(token, to string) error
 	// AdmitRelay returns an error to refuse credentials of a relay to the owner of a name.
 	AdmitRelay(token, name string) error
-	// Opened reports a claim that a client has opened. The claim must end with the token.
-	Opened(token string, c Claim)
+	// Opened reports a claim that a client has opened. The claim must end with the token. The owner
+	// is that of [Config.OnDelete].
+	Opened(token string, c Claim, owner string)
 }
 
 // tokenOf returns the invitation or guest pass of a request, or "".
@@ -47,9 +48,9 @@ func (h *Handler) admit(r *http.Request, name string, key Key) error {
 }
 
 // matched notes that a client has opened a claim with the right password.
-func (h *Handler) matched(r *http.Request, c Claim) {
+func (h *Handler) matched(r *http.Request, c Claim, key Key) {
 	h.guard.Record(r, PasswordMatch, c.Name)
 	if h.access != nil {
-		h.access.Opened(tokenOf(r), c)
+		h.access.Opened(tokenOf(r), c, ownerOf(c.Name, key))
 	}
 }

@@ -25,7 +25,8 @@ func (p *program) turnServerAs(token, user string) (server ice.Server, udp strin
 }
 
 // TestRelayedCallOutlivesInvitation checks that a relayed call of an invited client and its guest
-// continues when the invitation is revoked, and that neither gets new credentials.
+// continues when the invitation is revoked, and that neither gets new credentials, nor a new relay with
+// those it has.
 func TestRelayedCallOutlivesInvitation(t *testing.T) {
 	dir := t.TempDir()
 	token := newInvitation(t, "anna", "-state", dir)
@@ -46,4 +47,9 @@ func TestRelayedCallOutlivesInvitation(t *testing.T) {
 	p.wantAs(token, http.StatusForbidden, "GET", "/ice", "anna")
 	p.wantAs(guest, http.StatusForbidden, "GET", "/ice", "ben")
 	relayPacket(t, ben, anna, benRelay, annaRelay)
+	for name, server := range map[string]ice.Server{"anna": annas, "ben": bens} {
+		if _, _, err := allocate(t, listenUDP(t), udp, server); err == nil {
+			t.Errorf("%s got another relay with credentials from before", name)
+		}
+	}
 }
