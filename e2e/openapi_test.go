@@ -200,6 +200,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("PUT %s: %v", path, err)
 		}
 	}
+	checkPrivateServer(t, doc)
 	checkSuperseded(t, doc)
 	checkStopping(t, doc)
 	checkProgramResponses(t, doc)

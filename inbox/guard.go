@@ -67,6 +67,9 @@ func (h *Handler) credentials(r *http.Request) (name string, key Key, err error)
 	if name, key, err = h.logins.Read(r, remembered); err == nil {
 		err = h.guard.Allow(r, PasswordGuess, name)
 	}
+	if err == nil && h.access != nil {
+		err = h.admit(r, name, key)
+	}
 	return name, key, err
 }
 
@@ -93,7 +96,7 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 	}
 	switch {
 	case err == nil:
-		h.guard.Record(r, PasswordMatch, name)
+		h.matched(r, c, key)
 	case errors.Is(err, ErrWrongKey), r.Context().Err() != nil:
 		h.guard.Record(r, PasswordGuess, name)
 	}
@@ -102,6 +105,11 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 
 // claim makes the mailbox, unless another request has just made it.
 func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
+	if h.access != nil {
+		if err := h.access.Admit(tokenOf(r), name, h.payer(r)); err != nil {
+			return Claim{}, err
+		}
+	}
 	kind := NewName
 	if h.isCode(name) {
 		kind = NewCode

@@ -96,6 +96,8 @@ type Config struct {
 	OnFrameDelay func(time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
+	// Access, if not nil, makes the server private: it decides which clients can use a name.
+	Access Access
 	// CodePrefix is how the names begin that are short enough to be guessed,
 	// such as codes that people type. The guard limits attempts at them apart
 	// from other names, as NewCode and UnknownCode. Empty: no name is a code.
@@ -123,6 +125,7 @@ type Handler struct {
 	payer         func(*http.Request) Payer
 	onWait        func(http.ResponseWriter, time.Duration)
 	guard         Guard
+	access        Access // nil: every client
 	codePrefix    string
 	log           *slog.Logger
 	bodies        bodyBudget
@@ -157,7 +160,7 @@ func NewHandler(cfg Config) *Handler {
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
 	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
-	h.codePrefix = cfg.CodePrefix
+	h.codePrefix, h.access = cfg.CodePrefix, cfg.Access
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.socketConfig, h.socketURL = h.webSocketConfig(cfg), url.URL{Path: cfg.Path}

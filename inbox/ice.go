@@ -70,6 +70,11 @@ func (h *Handler) iceOwner(r *http.Request) (owner string, err error) {
 	if _, err := h.open(r, name, key); err != nil {
 		return "", err
 	}
+	if h.access != nil {
+		if err := h.access.AdmitRelay(tokenOf(r), name); err != nil {
+			return "", err
+		}
+	}
 	return ownerOf(name, key), nil
 }
 

@@ -169,7 +169,7 @@ func TestPreflight(t *testing.T) {
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":  "*",
 		"Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
-		"Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, traceparent, tracestate, baggage, sentry-trace",
+		"Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, Inbox-Invite, traceparent, tracestate, baggage, sentry-trace",
 		"Access-Control-Max-Age":       "7200",
 	} {
 		if got := w.Header().Get(name); got != want {

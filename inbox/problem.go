@@ -127,7 +127,7 @@ func retryAfterOf(err error) int {
 }
 
 func newRefusalCounter() problem.Counter {
-	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found", errWebSocketVersion.Kind()}
+	kinds := []string{"invitation-required", "invitation-expired", "bad-request", "body-too-large", "cross-site", "internal", "not-found", errWebSocketVersion.Kind()}
 	for _, a := range problemTable {
 		kinds = append(kinds, a.problem.Kind())
 	}

@@ -88,7 +88,10 @@ type block struct {
 	request, answer    []string
 }
 
-var events = map[string]func(*inbox.Handler){"stop": (*inbox.Handler).EndPolls}
+var events = map[string]func(*server){
+	"stop":   func(s *server) { s.handler.EndPolls() },
+	"revoke": func(s *server) { s.revoke() },
+}
 
 func parseBlocks(text string) (blocks []block, err error) {
 	open := false
@@ -199,6 +202,7 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 		c.TURN = documentedTURN
 		c.ICEServers = []ice.Server{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
 	},
+	"private": func(c *inbox.Config, _ *inbox.Limits) { c.Access = &documentedAccess{} },
 	"month": func(c *inbox.Config, _ *inbox.Limits) {
 		c.TURN = func(r *http.Request, _ string) ([]ice.Server, string) {
 			servers, _ := documentedTURN(r, "")

@@ -100,6 +100,11 @@ func (h *Handler) parsePost(r *http.Request) (q query.Query, err error) {
 // reserve the cost, as a pending send lasts long. The body is not read yet, so that no memory
 // waits for a reservation.
 func (h *Handler) admitMiss(r *http.Request, to string) (reserved bool, err error) {
+	if h.access != nil {
+		if err := h.access.AdmitSend(tokenOf(r), to); err != nil {
+			return false, err
+		}
+	}
 	miss := h.missOf(to)
 	if err := h.guard.Allow(r, miss, to); err != nil || miss != UnknownCode {
 		return false, err
@@ -127,7 +132,7 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 	}
 	c, _, err := h.store.OpenPut(r.Context(), name, key, to, m)
 	if c.Name != "" {
-		h.guard.Record(r, PasswordMatch, name)
+		h.matched(r, c, key)
 		return err
 	}
 	if _, err := h.completeOpen(r, name, key, c, err); err != nil {

@@ -82,6 +82,9 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
 		return nil // the connection is closed
 	}
 	s.r, started = websocket.Detach(r, h.clientFields, &h.socketURL), true
+	if h.access != nil {
+		keepToken(s.r, tokenOf(r))
+	}
 	s.start()
 	return nil
 }
@@ -337,6 +340,9 @@ func (s *webSocket) Buffer(more int) bool {
 
 // hello opens the mailbox with the credentials of the frame.
 func (s *webSocket) hello(f wire.Frame) {
+	if s.h.access != nil {
+		keepToken(s.r, query.Value(f.Query, "invite"))
+	}
 	r := *s.r
 	r.Header = http.Header{} // that of s.r can be nil
 	maps.Copy(r.Header, s.r.Header)
@@ -347,6 +353,9 @@ func (s *webSocket) hello(f wire.Frame) {
 	}
 	if err == nil {
 		err = s.h.guard.Allow(s.r, PasswordGuess, name)
+	}
+	if err == nil && s.h.access != nil {
+		err = s.h.admit(s.r, name, key)
 	}
 	if err == nil {
 		err = s.open(s.r, name, key, f.Query)

@@ -43,6 +43,7 @@ func (p process) health(ctx context.Context, options *config.Options) int {
 type installedServer struct {
 	process           // with the options of the server
 	holdsSockets bool // systemd holds sockets of the server
+	running      bool
 }
 
 // installedServer returns a copy of p with the options of the only server that runs on this machine
@@ -54,10 +55,10 @@ func (p process) installedServer(example string) (installedServer, error) {
 	case err != nil:
 		return installedServer{}, err
 	case running != nil:
-		return installedServer{*running, running.getenv("LISTEN_FDS") != ""}, nil
+		return installedServer{*running, running.getenv("LISTEN_FDS") != "", true}, nil
 	case isReadable(setup.EnvFile):
 		p.args = append(slices.Clone(p.args), "-env-file", setup.EnvFile)
-		return installedServer{p, true}, nil
+		return installedServer{process: p, holdsSockets: true}, nil
 	}
 	return installedServer{process: p}, nil
 }

@@ -7,6 +7,7 @@
 //	inbox doctor [options]
 //	inbox health [options]
 //	inbox help [topic]
+//	inbox invite [options]
 //	inbox setup [options]
 //	inbox status [options]
 //	inbox version

@@ -25,7 +25,7 @@ func scrapeAll(t *testing.T) string {
 	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-compat", "peerjs,topics")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
-	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // nothing listens there
+	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1", "-access", "invited") // nothing listens there
 	_, one := p.metrics("/metrics", "")
 	_, other := plain.metrics("/metrics", "")
 	_, third := shared.metrics("/metrics", "")

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/help"
@@ -86,6 +87,8 @@ func (p process) dispatch(ctx context.Context) int {
 		return p.health(ctx, options)
 	case config.Help:
 		return p.printHelp(options.Topic)
+	case config.Invite:
+		return p.invite(ctx, options)
 	case config.Setup:
 		return p.setUp(ctx, options)
 	case config.Version:
@@ -127,7 +130,7 @@ func (p process) serve(ctx context.Context, cfg *config.Config) int {
 		Terminal: p.terminals.stderr, Colour: p.terminals.stderr && host.AllowsColour(p.getenv),
 	})
 	switch {
-	case errors.Is(err, tlsmgr.ErrUsage):
+	case errors.Is(err, tlsmgr.ErrUsage), errors.Is(err, access.ErrNoState):
 		return p.fail(exitUsage, addUserHint(err))
 	case err != nil:
 		return p.fail(exitFailure, addUserHint(err))

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"inbox/internal/privatefile"
 )
 
 // Write replaces the file, or creates it, with mode 0600. The directory must exist.
@@ -18,6 +20,26 @@ func Write(path string, data []byte) error {
 		return err
 	}
 	defer os.Remove(tmp)
+	return os.Rename(tmp, path)
+}
+
+// WriteForOwner is Write for a directory of another user, such as that of a service: a file that
+// root writes belongs to the owner of the directory.
+func WriteForOwner(path string, data []byte) error {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	tmp, err := writeTemp(path, data)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp)
+	if os.Geteuid() == 0 {
+		if err := privatefile.Chown(tmp, dir); err != nil {
+			return err
+		}
+	}
 	return os.Rename(tmp, path)
 }
 

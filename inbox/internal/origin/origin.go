@@ -20,7 +20,7 @@ const exposedHeaders = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLim
 
 // allowedHeaders are the request fields that a page of another origin can send. Monitoring
 // libraries add the last four to each request of a page.
-const allowedHeaders = "Authorization, Content-Type, Last-Event-ID, traceparent, tracestate, baggage, sentry-trace"
+const allowedHeaders = "Authorization, Content-Type, Last-Event-ID, Inbox-Invite, traceparent, tracestate, baggage, sentry-trace"
 
 // New returns the policy that allows any origin, or those of a list, as in "https://example.org".
 func New(anyOrigin bool, list []string) Policy {

@@ -52,6 +52,17 @@ func (q *Query) ClientID() uint64 {
 	return max(unidentified+1, binary.BigEndian.Uint64(sum[:]))
 }
 
+// Value returns the parameter of a query string, undecoded, or "" without one. It is for values that
+// need no encoding.
+func Value(raw, name string) string {
+	for pair := range strings.SplitSeq(raw, "&") {
+		if key, value, _ := strings.Cut(pair, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}
+
 // Parse parses the parameters of the protocol and ignores others. It caps waits. The error is a
 // problem.
 func Parse(raw string, maxWait time.Duration) (Query, error) {

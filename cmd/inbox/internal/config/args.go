@@ -23,6 +23,7 @@ const (
 	Help               // inbox help, or -h
 	Doctor             // inbox doctor
 	Health             // inbox health
+	Invite             // inbox invite
 	Setup              // inbox setup
 	ShowConfig         // inbox config
 	ShowStatus         // inbox status
@@ -31,13 +32,13 @@ const (
 
 // commands are the first words of a command line.
 var commands = map[string]Command{
-	"help": Help, "doctor": Doctor, "health": Health, "setup": Setup,
+	"help": Help, "doctor": Doctor, "health": Health, "invite": Invite, "setup": Setup,
 	"config": ShowConfig, "status": ShowStatus, "version": Version,
 }
 
 // Commands returns the names of the commands, in the order of the help text.
 func Commands() []string {
-	return []string{"config", "doctor", "health", "help", "setup", "status", "version"}
+	return []string{"config", "doctor", "health", "help", "invite", "setup", "status", "version"}
 }
 
 // serveWords are first words by which other programs start a server.

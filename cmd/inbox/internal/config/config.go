@@ -35,6 +35,8 @@ type Config struct {
 	ICEServers []ice.Server
 	// Compat are the protocols of other clients that are served, each once.
 	Compat []string
+	// Private reports whether clients need an invitation.
+	Private bool
 	// TURN is the relay; nil means off, and NoTURN says why.
 	TURN   *TURN
 	NoTURN string
@@ -92,8 +94,19 @@ type Config struct {
 	// Warnings are mistakes in the options that do not prevent a start.
 	Warnings []Warning
 
+	// Invite has the options of inbox invite.
+	Invite Invitations
 	// Doctor has the options of inbox doctor.
 	Doctor struct{ JSON, RenewTest bool }
+}
+
+// Invitations is what inbox invite does: it makes an invitation with Label, or else lists all, or else
+// revokes those of a label.
+type Invitations struct {
+	Label    string
+	Lifetime time.Duration
+	List     bool
+	Revoke   string
 }
 
 // Address is a listen address.

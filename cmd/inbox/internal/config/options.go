@@ -4,6 +4,7 @@ import (
 	"flag"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"inbox/cmd/inbox/internal/units"
@@ -19,7 +20,7 @@ type Options struct {
 	bind, public            string
 	https, cors             bool
 	corsOrigins, iceServers string
-	compat                  string
+	compat, access          string
 	serverCert, serverKey   string
 	domain, email, httpBind string
 	turn, turnBind          string
@@ -49,6 +50,9 @@ type Options struct {
 	version                 bool
 	asJSON, renewTest       bool
 	dryRun                  bool
+	label, revoke           string
+	lifetime                time.Duration
+	list                    bool
 
 	acme struct { // the CA, and how certificates are ordered
 		engine, challenge, profile string
@@ -77,6 +81,7 @@ type optionGroup struct {
 // Groups of options that other commands reject.
 const (
 	doctorGroup = "Only for inbox doctor"
+	inviteGroup = "Only for inbox invite"
 	setupGroup  = "Only for inbox setup"
 )
 
@@ -93,6 +98,7 @@ func (o *Options) table() []optionGroup {
 		{"Reverse proxy", o.proxyFlags()},
 		{"Operation", o.operationFlags()},
 		{doctorGroup, o.doctorFlags()},
+		{inviteGroup, o.inviteFlags()},
 		{setupGroup, o.setupFlags()},
 	}
 }
@@ -106,6 +112,9 @@ func (o *Options) servingFlags() *flag.FlagSet {
 	fs.StringVar(&o.public, "public", "public", "`directory` of the pages to serve; empty for the built-in "+
 		"pages, which are also the default if ./public does not exist or contains the source of this "+
 		"program (public.go)")
+	choiceVar(fs, &o.access, "access", "open", "`policy` for clients: open; or invited, so that mailboxes and the relay "+
+		"require an invitation (inbox invite), or the guest pass of a client that has one",
+		"open", "invited")
 	fs.BoolVar(&o.cors, "cors", false, "allow cross-origin requests from every site (CORS)")
 	fs.StringVar(&o.corsOrigins, "cors-origins", "", "comma-separated `origins` that can make cross-origin "+
 		"requests, such as https://example.org")
@@ -283,6 +292,18 @@ func (o *Options) doctorFlags() *flag.FlagSet {
 	return fs
 }
 
+func (o *Options) inviteFlags() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&o.label, "label", "", "make an invitation with this `label`, by which it is listed and revoked; only "+
+		"on the command line")
+	quantityVar(fs, &o.lifetime, units.Days, "for", 90*day, time.Minute, maxInvitation,
+		"`days` until the invitation expires; only on the command line")
+	fs.BoolVar(&o.list, "list", false, "list the invitations, with those that ended in the last 30 days; only on the command line")
+	fs.StringVar(&o.revoke, "revoke", "", "revoke the invitations with this `label`, or all, and their guest passes; only "+
+		"on the command line")
+	return fs
+}
+
 func (o *Options) setupFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.BoolVar(&o.dryRun, "dry-run", false, "check the machine and print what would be changed; only on the command line")
@@ -311,7 +332,10 @@ const envPrefix = "INBOX_"
 
 // settable reports whether name is an option that the environment or a file can set.
 // version is not: it is a command, and container images commonly set INBOX_VERSION. Neither are
-// env-file, which stands for the environment, and dry-run.
+// env-file, which stands for the environment, and options of commands that change something.
 func (o *Options) settable(name string) bool {
-	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file" && name != "dry-run"
+	return o.flags.Lookup(name) != nil && !slices.Contains(onlyArguments, name)
 }
+
+// onlyArguments are the options that only a command line can set.
+var onlyArguments = append([]string{"version", "env-file", "dry-run"}, inviteOptions...)

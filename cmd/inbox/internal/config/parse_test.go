@@ -93,7 +93,7 @@ func TestUnitsFromEverySource(t *testing.T) {
 }
 
 func TestEveryOptionFromEnvironment(t *testing.T) {
-	given := map[string]string{"bind": ":1", "log-format": "json", "log-level": "warn",
+	given := map[string]string{"bind": ":1", "access": "invited", "log-format": "json", "log-level": "warn",
 		"acme": "autocert", "acme-challenge": "http-01", "cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}
 	defaultOptions().flags.VisitAll(func(f *flag.Flag) {
 		if !defaultOptions().settable(f.Name) {

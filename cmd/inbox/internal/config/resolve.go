@@ -13,7 +13,7 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	var errs []error
 	for _, step := range []func() error{
 		r.checkCommand, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics, r.resolveBind, r.resolveProxies,
-		r.resolveOrigins, r.resolveCompat, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles,
+		r.resolveOrigins, r.resolveCompat, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles, r.resolveAccess,
 	} {
 		errs = append(errs, step())
 	}
@@ -29,7 +29,8 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 
 // checkCommand rejects options of other commands.
 func (r *resolver) checkCommand() error {
-	r.c.Doctor.JSON, r.c.Doctor.RenewTest = r.o.asJSON, r.o.renewTest
+	o := r.o
+	r.c.Doctor.JSON, r.c.Doctor.RenewTest = o.asJSON, o.renewTest
 	check := func(name string, given bool, command Command, why string) error {
 		if !given || r.o.Command == command {
 			return nil
@@ -37,8 +38,11 @@ func (r *resolver) checkCommand() error {
 		return r.o.optionError(name, errors.New(why+" -"+name))
 	}
 	const onlyDoctor = "applies only to the doctor: inbox doctor"
-	return errors.Join(check("json", r.o.asJSON, Doctor, onlyDoctor), check("renew-test", r.o.renewTest, Doctor, onlyDoctor),
-		check("dry-run", r.o.dryRun, Setup, "applies only to the set-up: inbox setup"))
+	const onlyInvite = "applies only to invitations: inbox invite"
+	return errors.Join(o.checkInvite(), check("label", o.label != "", Invite, onlyInvite), check("for", o.from["for"] != "", Invite, onlyInvite),
+		check("list", o.list, Invite, onlyInvite), check("revoke", o.revoke != "", Invite, onlyInvite),
+		check("json", o.asJSON, Doctor, onlyDoctor), check("renew-test", o.renewTest, Doctor, onlyDoctor),
+		check("dry-run", o.dryRun, Setup, "applies only to the set-up: inbox setup"))
 }
 
 func (r *resolver) resolveLog() {

@@ -7,14 +7,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"inbox/cmd/inbox/internal/nearest"
 	"inbox/cmd/inbox/internal/units"
+	"inbox/inbox/invite"
 )
 
 const (
 	// maxTime is about thirty years. A larger value is a mistake, and could overflow a Duration.
 	maxTime = 1_000_000_000_000_000_000 // ns
+	day     = 24 * time.Hour
+	// maxInvitation bounds the lifetime of an invitation.
+	maxInvitation = invite.MaxLifetime
 	// maxBytes bounds sizes that have no other maximum.
 	maxBytes = 1_000_000_000_000_000_000
 	// auto is a value that [Resolve] replaces.

@@ -11,7 +11,7 @@ import (
 // TestEveryOptionHasEffectOrWarns lists the options that always have an effect, or are an
 // error otherwise, so that a new option must be considered.
 func TestEveryOptionHasEffectOrWarns(t *testing.T) {
-	considered := strings.Fields(`bind https public compat cors cors-origins ice-servers turn domain http-bind
+	considered := strings.Fields(`access label for list revoke bind https public compat cors cors-origins ice-servers turn domain http-bind
 		inbox-timeout inbox-capacity cleanup-interval long-polling
 		store store-file store-ca store-key-file store-replicas
 		max-body-size max-header-size max-inboxes max-queued-bytes max-memory max-conns max-conns-per-ip conn-rate rate

@@ -55,6 +55,8 @@ type Config struct {
 	Pages func() error
 	// Store examines the shared store; nil without one.
 	Store func(ctx context.Context) (redisstore.Report, error)
+	// Invitations returns the invitations of a private server; nil if it is open.
+	Invitations func(ctx context.Context) (Invitations, error)
 	// DryRun places a test order for all names; nil if it is not possible.
 	DryRun func(ctx context.Context) error
 	// States returns the stored certificates and the results of the last orders;
@@ -81,7 +83,8 @@ type Config struct {
 // examination is one run of the checks.
 type examination struct {
 	Config
-	cas []acmeCA // in order of preference; fetched once, before the checks
+	cas  []acmeCA                 // in order of preference; fetched once, before the checks
+	pass func(name string) string // makes guest passes of a private server; nil: not needed, or none
 }
 
 // forEach calls fn for the names concurrently, because each waits when DNS does

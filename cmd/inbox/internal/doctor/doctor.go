@@ -124,6 +124,9 @@ func (e *examination) checks() []check {
 	if e.Store != nil {
 		checks = append(checks, check{"store", e.checkStore})
 	}
+	if !e.InServer {
+		checks = append(checks, check{"access", e.checkAccess})
+	}
 	if e.HTTPS {
 		checks = append(checks, check{"files", e.checkFiles})
 	}

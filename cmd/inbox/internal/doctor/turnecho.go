@@ -50,7 +50,9 @@ func (e *examination) findServer(ctx context.Context) *localServer {
 	}
 	for _, address := range addresses {
 		if e.probe(ctx, network, address, e.HTTPS).inbox {
-			return &localServer{e, network, address, e.localClient(network, address), url.UserPassword("doctor-"+rand.Text(), rand.Text())}
+			s := &localServer{e, network, address, e.localClient(network, address), url.UserPassword("doctor-"+rand.Text(), rand.Text())}
+			s.invite()
+			return s
 		}
 	}
 	return nil

@@ -70,6 +70,27 @@ A server that has no certificate yet is healthy, because it answers. /readyz
 tells whether it is ready.
 `
 
+const inviteText = `inbox invite [OPTION...] makes, lists and revokes invitations to a private
+server, which has -access invited. It runs beside the server, as root or as its
+user, and the server notices a change within a second. Without further options,
+it is the server that runs on this machine, or else the installed service:
+
+  inbox invite -label anna
+  inbox invite -label ben -for 7d
+  inbox invite -list
+  inbox invite -revoke anna
+  inbox invite -revoke all
+
+A new invitation is printed once, as a link, as a QR code and as a token for
+programs. The server keeps only its SHA-256, in the state directory or in the
+store. A label can have several invitations. Revoking ends the mailboxes that
+were claimed with an invitation or with its guest passes. Relayed calls continue
+until they end.
+
+The exit code is 1 if the invitations cannot be changed, and 2 if an option is
+wrong.
+`
+
 const setupText = `inbox setup [OPTION...] configures and starts the service of the package, as
 root. It asks for the host name and the e-mail address, or takes -domain and
 -email. Then the doctor checks the machine. If it finds no failure, setup writes
@@ -174,8 +195,9 @@ const filesText = `Files of the service:
 
 The state directory is that of -state, or else the first of $STATE_DIRECTORY, or
 else inbox in the user's state directory (~/.local/state on Linux). It contains
-certificates, the secret of the password hashes, the traffic of the relay and,
-while no server runs, the mailboxes. It must be writable and private.
+certificates, the secret of the password hashes, the traffic of the relay, the
+invitations and, while no server runs, the mailboxes. It must be writable and
+private.
 
 In the working directory:
 
@@ -195,7 +217,7 @@ Signals within one second count as one.
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
      mailboxes; the doctor or setup found a problem; the server is not healthy;
-     or no server answered inbox status
+     no server answered inbox status; or invitations could not be changed
   2  a wrong command, option or value
 `
 

@@ -26,6 +26,8 @@ func topics() []topic {
 			groups: []string{"Only for inbox doctor"}},
 		{name: "health", aliases: []string{"healthcheck"}, usage: "inbox health", summary: "asks whether the server on this machine answers", text: healthText},
 		{name: "help", usage: "inbox help [TOPIC]", summary: "explains a command, a topic or an option"},
+		{name: "invite", aliases: []string{"invitation", "invitations", "access", "private"}, usage: "inbox invite", summary: "makes, lists and revokes invitations to a private server",
+			text: inviteText, groups: []string{"Only for inbox invite"}},
 		{name: "setup", aliases: []string{"set-up"}, usage: "inbox setup", summary: "configures and starts the installed service", text: setupText,
 			groups: []string{"Only for inbox setup"}},
 		{name: "status", usage: "inbox status", summary: "prints the state of a running server", text: statusText},

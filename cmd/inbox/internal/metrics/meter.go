@@ -35,6 +35,7 @@ const (
 	routeHealth
 	routeReady
 	routeAddresses
+	routeGuestPass
 	RoutePages    // and all other paths
 	RouteRedirect // all requests on port 80
 
@@ -49,7 +50,7 @@ const (
 
 // routeNames are the labels.
 var routeNames = [...]string{
-	"GET /inbox", "GET /inbox (SSE)", "GET /inbox (WebSocket)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"GET /inbox", "GET /inbox (SSE)", "GET /inbox (WebSocket)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "/guest-pass", "pages", "port 80",
 	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers", "/topics",
 }
 
@@ -57,7 +58,7 @@ var routeNames = [...]string{
 func (r Route) String() string { return routeNames[r] }
 
 // Routes has the paths of the main listener that are not pages.
-type Routes struct{ Mailbox, Ack, ICE, Health, Ready, Addresses string }
+type Routes struct{ Mailbox, Ack, ICE, Health, Ready, Addresses, GuestPass string }
 
 // Of returns the route of a request.
 func (p *Routes) Of(r *http.Request) Route {
@@ -88,6 +89,8 @@ func (p *Routes) Of(r *http.Request) Route {
 		return routeReady
 	case p.Addresses:
 		return routeAddresses
+	case p.GuestPass:
+		return routeGuestPass
 	}
 	return RoutePages
 }

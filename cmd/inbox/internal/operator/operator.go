@@ -10,6 +10,7 @@ import (
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/snapshot"
+	"inbox/inbox/invite"
 	"inbox/turn"
 )
 
@@ -18,6 +19,8 @@ type Sources struct {
 	metrics.Sources
 	// TURN returns the state of the relay; nil without one in this process.
 	TURN func() turn.State
+	// Invitations returns those of a private server; nil if the server is open.
+	Invitations func() invite.Stats
 	// Restored is what the start took from the snapshot.
 	Restored snapshot.Restored
 	// Started is the time of the start, Earlier those of earlier ones, oldest first.

@@ -24,6 +24,7 @@ import (
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
+	"inbox/inbox/invite"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
 	"inbox/turn"
@@ -92,8 +93,9 @@ func newSources(c *counters) Sources {
 				}
 			},
 		},
-		TURN:    func() turn.State { return read(c, func() turn.State { return c.turn }) },
-		Started: now.Add(-3 * time.Hour), Warnings: &logging.Recent{},
+		TURN:        func() turn.State { return read(c, func() turn.State { return c.turn }) },
+		Invitations: func() invite.Stats { return invite.Stats{Valid: 3, Expired: 2, Revoked: 1, GuestPasses: 7} },
+		Started:     now.Add(-3 * time.Hour), Warnings: &logging.Recent{},
 	}
 }
 

@@ -27,6 +27,7 @@ type Status struct {
 	Protocols    []Protocol    `json:"protocols"`
 	Connections  Connections   `json:"connections"`
 	Refusals     []Layer       `json:"refusals"`
+	Invitations  *Invitations  `json:"invitations"`
 	TURN         *TURN         `json:"turn"`
 	Warnings     []Warning     `json:"warnings"`
 	History      History       `json:"history"`
@@ -112,6 +113,15 @@ type Layer struct {
 	Reasons     map[string]int64 `json:"reasons"`
 }
 
+// Invitations counts those of a private server, as far as they are kept, and the guest passes that
+// the process has made.
+type Invitations struct {
+	Valid            int64 `json:"valid"`
+	Expired          int64 `json:"expired"`
+	Revoked          int64 `json:"revoked"`
+	GuestPassesTotal int64 `json:"guest_passes_total"`
+}
+
 // TURN is the state of the relay.
 type TURN struct {
 	Allocations       int64     `json:"allocations"`
@@ -160,6 +170,7 @@ func (o *Operator) Status(now time.Time) Status {
 		Protocols:   s.protocols(),
 		Connections: Connections{Open: conns.Open, Limit: s.MaxConns, AcceptedTotal: conns.Accepted},
 		Refusals:    s.layers(samples),
+		Invitations: s.invitations(),
 		TURN:        s.relay(now, samples),
 		Warnings:    warnings(s.Warnings),
 		History:     historyOf(samples),
@@ -219,6 +230,14 @@ func certificateOf(s tlsmgr.NameState) Certificate {
 		c.LastError = s.LastError.Error()
 	}
 	return c
+}
+
+func (s *Sources) invitations() *Invitations {
+	if s.Invitations == nil {
+		return nil
+	}
+	i := s.Invitations()
+	return &Invitations{Valid: i.Valid, Expired: i.Expired, Revoked: i.Revoked, GuestPassesTotal: i.GuestPasses}
 }
 
 func (s *Sources) receivers() Receivers {

@@ -156,6 +156,9 @@ func (t *text) load() {
 	row("connections", grouped(t.Connections.Open), limitOf(t.Connections.Limit, grouped), "")
 	row("memory", memorySize(t.Process.MemoryBytes), limitOf(t.Process.MemoryLimitBytes, memorySize), sparkline(h.MemoryBytes, chartColumns))
 	t.line("  since the start: %s claimed, %s delivered", plural(t.Mailboxes.ClaimedTotal, "mailbox"), plural(t.Messages.DeliveredTotal, "message"))
+	if i := t.Invitations; i != nil {
+		t.line("  private: %s; guest passes since the start: %s", plural(i.Valid, "valid invitation"), grouped(i.GuestPassesTotal))
+	}
 }
 
 // limitOf formats a limit, and nothing if it is off.

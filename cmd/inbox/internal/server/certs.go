@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/state"
 	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
@@ -89,7 +90,7 @@ func sharedCertificates(c *config.Config, s *redisstore.Store, log *slog.Logger)
 	if s == nil || c.Store.Key == nil {
 		return nil
 	}
-	shared, err := redis.New(s, redisstore.Prefix, deriveKey(c.Store.Key, "inbox certificates"), log)
+	shared, err := redis.New(s, redisstore.Prefix, state.DeriveKey(c.Store.Key, "inbox certificates"), log)
 	if err != nil {
 		panic(err) // only for an invalid key length
 	}

@@ -6,10 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/healthcheck"
 	"inbox/cmd/inbox/internal/snapshot"
+	"inbox/cmd/inbox/internal/state"
+	"inbox/inbox/invite"
 	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
 )
@@ -28,13 +31,14 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
 		TURN:        doctorTURN(c),
-		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
-		Options:  optionFindings(c.Warnings),
-		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
-		Store:    examineStore(c),
-		DryRun:   func(ctx context.Context) error { return testOrder(ctx, c) },
-		Accounts: func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
-		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
+		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{state.SecretFile, snapshot.LockName, invite.FileName},
+		Options:     optionFindings(c.Warnings),
+		Pages:       func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
+		Store:       examineStore(c),
+		Invitations: access.Examine(c),
+		DryRun:      func(ctx context.Context) error { return testOrder(ctx, c) },
+		Accounts:    func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
+		States:      func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
 

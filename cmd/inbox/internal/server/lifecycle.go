@@ -85,6 +85,9 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	if s.relay != nil {
 		background.Go(func() { s.relay.run(inner) })
 	}
+	if s.access != nil {
+		background.Go(func() { s.access.Run(inner) })
+	}
 	background.Go(func() { failed <- s.conns.Serve(s.main.listener) })
 	if s.redirect != nil {
 		background.Go(func() { failed <- s.redirect.server.Serve(s.redirect.listener) })

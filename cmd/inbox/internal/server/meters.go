@@ -65,5 +65,8 @@ func (s *server) refusals() map[string]int64 {
 	}
 	counts["http-version"] = s.http2Refuser.Refused()
 	counts[errNotLocal.Kind()] = s.addresses.refused.Load()
+	if s.access != nil {
+		s.access.AddRefusals(counts)
+	}
 	return counts
 }

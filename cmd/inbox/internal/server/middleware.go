@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/compat"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
@@ -60,7 +61,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 // challenges are answered before the request rate is limited.
 func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, ackPath, icePath}}),
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, ackPath, icePath, access.PassPath}}),
 		s.limits.Lingering.Handler,
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
@@ -137,7 +138,7 @@ func corsForErrors(allowOrigin, compat func(http.ResponseWriter, *http.Request))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch path := r.URL.Path; {
-			case path == mailboxPath, path == ackPath, path == icePath, public.IsModule(path):
+			case path == mailboxPath, path == ackPath, path == icePath, path == access.PassPath, public.IsModule(path):
 				allowOrigin(w, r)
 			default:
 				compat(w, r)

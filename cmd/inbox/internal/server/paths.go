@@ -1,6 +1,7 @@
 package server
 
 import (
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 )
@@ -17,4 +18,4 @@ const (
 )
 
 // routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
+var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath, GuestPass: access.PassPath}

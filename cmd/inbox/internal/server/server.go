@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/access"
 	"inbox/cmd/inbox/internal/compat"
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -23,6 +24,7 @@ import (
 	"inbox/cmd/inbox/internal/proxywarn"
 	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/state"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -67,6 +69,7 @@ type server struct {
 	handler   *inbox.Handler
 	compat    *compat.Protocols
 	limits    *limits.Limits
+	access    *access.Access  // nil: the server is open
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
 	proxies   *proxywarn.Warnings
@@ -94,13 +97,13 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}()
 	s.errorLog = logging.NewErrorLog(log)
 	s.notify = sdnotify.NewNotifier(p.Getenv, log)
-	stateDir, key, err := openState(cfg, log)
+	stateDir, key, err := state.Open(cfg, log)
 	if err != nil {
 		return nil, err
 	}
 	clientIP := &ratelimit.ClientIP{Trusted: cfg.TrustedProxies, Header: cfg.ClientHeader, OnUntrusted: warnUntrustedProxy(log)}
 	s.proxies = &proxywarn.Warnings{Log: log, ClientIP: clientIP, ProxyProtocol: cfg.ProxyProtocol}
-	clients := conn.NewClientResolver(clientIP, deriveKey(key, "payers"))
+	clients := conn.NewClientResolver(clientIP, state.DeriveKey(key, "payers"))
 	s.limits = newLimits(cfg, p.Timeouts, clientIP, clients)
 	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
 	if cfg.Store != nil {
@@ -112,17 +115,21 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		}
 	}
 	if cfg.Store == nil {
-		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
+		s.mailboxes.load(cfg.Mailboxes, stateDir, state.DeriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
+	}
+	payer, err := s.openAccess(stateDir, clients)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.TURN != nil { // after the mailboxes: another server saves its ledger before them
-		if s.relay, err = s.openRelay(bound, stateDir, key, clients); err != nil {
+		if s.relay, err = s.openRelay(bound, stateDir, key, clients, payer); err != nil {
 			return nil, err
 		}
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, s.access, log)
 	s.compat = compat.New(cfg, compat.Parts{
-		Store: s.mailboxes.store(), Secret: deriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
+		Store: s.mailboxes.store(), Secret: state.DeriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
 		Clients: clients, Limits: s.limits, Log: log,
 	})
 	if bound.metrics != nil {
@@ -131,11 +138,27 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	return s, s.buildEndpoints(bound)
 }
 
+// openAccess opens the invitations of a private server, and returns whom requests count against.
+func (s *server) openAccess(stateDir string, clients *conn.ClientResolver) (payer func(*http.Request) inbox.Payer, err error) {
+	s.access, err = access.Open(s.cfg, access.Parts{
+		StateDir: stateDir, Shared: s.mailboxes.shared, Store: s.mailboxes.store(), Payer: clients.Payer, CrossSiteDetail: crossSiteDetail, Log: s.log,
+		OnEnd: func(owner string) {
+			if s.relay != nil {
+				s.relay.claimEnded(owner)
+			}
+		},
+	})
+	if err != nil || s.access == nil {
+		return clients.Payer, err
+	}
+	return s.access.Payer, nil
+}
+
 // openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
-func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver) (*relay, error) {
+func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver, payer func(*http.Request) inbox.Payer) (*relay, error) {
 	parts := relayParts{
 		secret: key, stateDir: stateDir, socket: bound.turn, selfSigned: selfSignedFingerprint(s.cfg, s.certs) != "",
-		limits: s.limits, payer: clients.Payer, client: clients.Addr, onLocal: s.proxies.OnLocalHost,
+		limits: s.limits, payer: payer, client: clients.Addr, onLocal: s.proxies.OnLocalHost,
 	}
 	if s.cfg.Store != nil {
 		parts.secret, parts.nodes = s.cfg.Store.Key, relaynodes.New(s.mailboxes.shared, redisstore.Prefix, s.log)
@@ -168,7 +191,10 @@ func (s *server) buildEndpoints(bound sockets) error {
 		tlsConfig = s.certs.TLSConfig()
 		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
-	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, s.compat.Handler(pages)))
+	if pages = s.compat.Handler(pages); s.access != nil {
+		pages = s.access.Handler(pages)
+	}
+	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	var serveTURN func(net.Conn)
@@ -223,6 +249,9 @@ func (s *server) metricsSources() metrics.Sources {
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
+	if s.access != nil {
+		sources.Collectors = append(sources.Collectors, s.access.Collect)
+	}
 	if s.relay != nil && s.relay.server != nil {
 		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState))
 	}
@@ -238,6 +267,9 @@ func (s *server) operatorSources() operator.Sources {
 	sources := operator.Sources{Sources: s.metricsSources(), Restored: s.mailboxes.restored, Started: time.Now(), Warnings: s.process.warnings}
 	if s.relay != nil && s.relay.server != nil {
 		sources.TURN = s.relay.server.State
+	}
+	if s.access != nil {
+		sources.Invitations = s.access.Stats
 	}
 	return sources
 }
@@ -278,11 +310,11 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 	}, clientIP, clients)
 }
 
-// codePrefix begins the names of mailboxes that the pages open for a code that a person types.
-const codePrefix = "code-"
+// crossSiteDetail tells a page of another site how it could use the server.
+const crossSiteDetail = "Its operator can allow them with -cors or -cors-origins."
 
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	meter *metrics.Meter, lim *limits.Limits, relay *relay, log *slog.Logger) *inbox.Handler {
+	meter *metrics.Meter, lim *limits.Limits, relay *relay, private *access.Access, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
@@ -297,7 +329,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		MaxInFlightBytes: cfg.MaxInFlightBytes,
 		AnyOrigin:        cfg.AnyOrigin,
 		Origins:          cfg.Origins,
-		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",
+		CrossSiteDetail:  crossSiteDetail,
 		ICEServers:       cfg.ICEServers,
 		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
@@ -308,11 +340,14 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Throttle:         lim.Requests.Delay,
 		OnFrameDelay:     lim.FrameDelays.Add,
 		Guard:            lim.Guard,
-		CodePrefix:       codePrefix,
+		CodePrefix:       access.CodePrefix,
 		Logger:           log,
 	}
 	if meter != nil {
 		c.OnWait = meter.OnWait
+	}
+	if private != nil {
+		c.Access, c.Payer = private, private.Payer
 	}
 	if relay != nil {
 		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted

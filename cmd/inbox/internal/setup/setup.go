@@ -19,6 +19,7 @@ import (
 	"inbox/cmd/inbox/internal/envfile"
 	"inbox/internal/atomicfile"
 	"inbox/internal/filelock"
+	"inbox/internal/privatefile"
 )
 
 // EnvFile has the options of the service, and StateDir its state.
@@ -307,7 +308,7 @@ func replace(path, text string, like fs.FileInfo) error {
 	if err := atomicfile.Write(path, []byte(text)); err != nil {
 		return err
 	}
-	return errors.Join(chown(path, like), os.Chmod(path, like.Mode().Perm()))
+	return errors.Join(privatefile.Chown(path, like), os.Chmod(path, like.Mode().Perm()))
 }
 
 // startCommands start the service now and at boot. A running one is restarted.

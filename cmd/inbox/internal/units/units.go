@@ -44,6 +44,10 @@ var (
 		plain: "seconds", scale: int64(time.Second), step: int64(time.Second), noun: "time",
 		example: "1h30m", compound: true, units: times, aliases: timeAliases,
 	}
+	Days = &Kind{
+		plain: "days", scale: 24 * int64(time.Hour), step: int64(time.Second), noun: "time",
+		example: "12h", compound: true, units: times, aliases: timeAliases,
+	}
 	Bytes = &Kind{
 		plain: "bytes", scale: 1, step: 1, noun: "size", example: "64MiB", units: sizes, aliases: sizeAliases,
 	}

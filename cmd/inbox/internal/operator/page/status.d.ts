@@ -13,6 +13,7 @@ export interface Status {
   protocols: {protocol: string; open: number; frames_total: number}[];
   connections: {open: number; limit: number; accepted_total: number};
   refusals: Layer[];
+  invitations: {valid: number; expired: number; revoked: number; guest_passes_total: number} | null;
   turn: Turn | null;
   warnings: Warning[];
   history: {

@@ -42,7 +42,7 @@ const protocolNames = {peerjs: 'PeerJS', topics: 'y-webrtc, Trystero'};
  * @param {Status} s
  */
 export function facts(s) {
-  const {restarts, process, connections, mailboxes, protocols} = s;
+  const {restarts, process, connections, mailboxes, protocols, invitations} = s;
   /** @param {string} term @param {string} value @param {string} detail @param {string} [tone] */
   const fact = (term, value, detail, tone = '') => {
     const dd = element('dd', '', value);
@@ -59,6 +59,7 @@ export function facts(s) {
     fact('Queued', plural(mailboxes.queued_messages, 'message'), memory(mailboxes.queued_bytes), share(mailboxes.queued_bytes, mailboxes.queued_bytes_limit)),
     ...protocols.map(({protocol, open, frames_total}) =>
       fact(protocolNames[protocol] ?? protocol, plural(open, 'connection'), `${plural(frames_total, 'frame')} received`)),
+    ...invitations ? [fact('Private', plural(invitations.valid, 'valid invitation'), `guest passes since the start: ${count(invitations.guest_passes_total)}`)] : [],
   ];
 }
 

@@ -1,4 +1,4 @@
-package server
+package state
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ func TestSecretIsCreatedOnce(t *testing.T) {
 
 func TestDerivedKeysDiffer(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, secretSize)
-	payers, snapshots := deriveKey(key, "payers"), deriveKey(key, "snapshots")
+	payers, snapshots := DeriveKey(key, "payers"), DeriveKey(key, "snapshots")
 	if bytes.Equal(payers, snapshots) || bytes.Equal(payers, key) || len(payers) != secretSize {
 		t.Errorf("derived %x and %x from %x", payers, snapshots, key)
 	}

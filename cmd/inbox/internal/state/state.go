@@ -1,4 +1,6 @@
-package server
+// Package state opens the state directory of a server and the secret in it, from which all keys
+// follow.
+package state
 
 import (
 	"crypto/hkdf"
@@ -18,7 +20,8 @@ import (
 )
 
 const (
-	secretFile = "secret"
+	// SecretFile is the file of the secret.
+	SecretFile = "secret"
 	secretSize = 32
 	// maxSecretBytes is more than is read of any secret.
 	maxSecretBytes = 4 << 10
@@ -31,7 +34,7 @@ func openStateDir(dir string, log *slog.Logger) string {
 	if dir != "" {
 		err = ensureWritable(dir)
 	}
-	switch _, statErr := os.Lstat(filepath.Join(dir, secretFile)); {
+	switch _, statErr := os.Lstat(filepath.Join(dir, SecretFile)); {
 	case err == nil:
 		return dir
 	case diskfull.Is(err) && statErr == nil:
@@ -42,10 +45,10 @@ func openStateDir(dir string, log *slog.Logger) string {
 	return ""
 }
 
-// openState returns the state directory and the key of the hashes of passwords and payers.
+// Open returns the state directory and the key of the hashes of passwords and payers.
 // A disk that is full at the first start is treated like a directory that is not writable.
 // Later starts need no space.
-func openState(c *config.Config, log *slog.Logger) (dir string, key []byte, err error) {
+func Open(c *config.Config, log *slog.Logger) (dir string, key []byte, err error) {
 	if dir = openStateDir(c.StateDir, log); dir != "" {
 		if err := inspectStateDir(dir, log); err != nil {
 			return "", nil, err
@@ -109,7 +112,7 @@ func loadSecret(dir string) ([]byte, error) {
 	if dir == "" {
 		return generated, nil
 	}
-	path := filepath.Join(dir, secretFile)
+	path := filepath.Join(dir, SecretFile)
 	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create secret: %w", err)
 	}
@@ -124,8 +127,8 @@ func loadSecret(dir string) ([]byte, error) {
 	return stored, nil
 }
 
-// deriveKey derives a key for one purpose from the secret (HKDF, RFC 5869).
-func deriveKey(secret []byte, purpose string) []byte {
+// DeriveKey derives a key for one purpose from the secret (HKDF, RFC 5869).
+func DeriveKey(secret []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, purpose, secretSize)
 	if err != nil {
 		panic(err) // only for a key of more than 8160 bytes

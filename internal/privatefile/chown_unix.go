@@ -1,6 +1,6 @@
 //go:build unix
 
-package setup
+package privatefile
 
 import (
 	"io/fs"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// chown gives a file the owner and the group of another.
-func chown(path string, like fs.FileInfo) error {
+// Chown gives a file the owner and the group of another.
+func Chown(path string, like fs.FileInfo) error {
 	owner, ok := like.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
