@@ -69,7 +69,7 @@ class SlotSeeker {
     const inbox = await createInbox(this.#room, slot);
     this.#inboxes = [...this.#inboxes.filter(({status}) => status !== 'closed'), inbox];
     inbox.addEventListener('error', event => {
-      if (!this.done) statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail));
+      if (!this.done && inbox.status !== 'refused') statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail));
     });
     return inbox;
   };

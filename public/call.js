@@ -9,7 +9,7 @@ import {joinCall} from './call-room.js';
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, bindPictureInPicture, leaveFullscreen, leavePictureInPicture} from './fullscreen.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindInvitation, bindStatus, find, later, statusView} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, isRefused, later, statusView} from './page.js';
 import {Playback, bindPress} from './play.js';
 import {CallEndpoint} from './session.js';
 import * as strings from './strings.js';
@@ -60,6 +60,7 @@ class CallPage {
   }
 
   async open() {
+    if (isRefused(this.#endpoint)) return this.#update();
     const granted = await isGranted();
     this.#media.granted = granted;
     await this.#controls.fillLists();
@@ -111,6 +112,7 @@ class CallPage {
     // The server rejects the signals, so the user has to try again.
     endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && this.#end());
     this.#context.inbox.addEventListener('superseded', () => this.#leave());
+    this.#context.inbox.addEventListener('status', () => isRefused(endpoint) && this.#leave());
     joinButton.addEventListener('click', () => this.#join());
     find('#hang-up', HTMLButtonElement).addEventListener('click', () => this.#end());
     find('#take-over', HTMLButtonElement).addEventListener('click', () => {
@@ -140,7 +142,7 @@ class CallPage {
     const {hungUp, ...call} = advance(this.#call, {state, remoteLive, remotePage});
     this.#call = call;
     if (!peer) this.#playback.clear();
-    if (hungUp) this.#leave();
+    if (hungUp || isRefused(this.#endpoint)) this.#leave();
     else this.#update();
   }
 
@@ -172,7 +174,7 @@ class CallPage {
 
   /** Shows the state of the call. */
   #update() {
-    const view = this.#superseded ? 'message' : viewOf(this.#call);
+    const view = this.#superseded || isRefused(this.#endpoint) ? 'message' : viewOf(this.#call);
     setView(view);
     void this.#wakeLock.set(this.#endpoint.state === 'connected');
     this.#updateJoinButton();

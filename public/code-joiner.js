@@ -122,6 +122,11 @@ export class CodeJoiner extends Pairing {
     this.#leave('failed', 'unauthorized', false);
   }
 
+  /** @param {string} code */
+  onRefused(code) {
+    this.#leave('failed', code, false);
+  }
+
   /** @param {Received} received */
   onMessage({from, data}) {
     if (from !== this.#owner) return;

@@ -195,6 +195,12 @@ export class CodeOwner extends Pairing {
     this.#leave('failed', 'unauthorized');
   }
 
+  /** @param {string} code */
+  onRefused(code) {
+    this.release(); // stops the timer
+    this.#leave('failed', code);
+  }
+
   /** @param {Received} received */
   onMessage({from, data}) {
     const joiner = this.#joiner;

@@ -22,6 +22,8 @@ const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 /**
  * InboxError is a failed request. `code` is the last part of the problem type
  * (RFC 9457) that the inbox server sent, or a code of the client:
+ * - invitation-required: the server is private, and the invitation is missing or wrong
+ * - invitation-expired: it has expired, or was revoked
  * - network: there was no response, or the connection was lost
  * - refused: an error status without a problem document of an inbox server. A
  *   proxy, a CDN or a firewall in front of the server responded; `status` is its status

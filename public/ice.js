@@ -23,11 +23,16 @@ export class IceServers {
   #turn = '';
   #known = false;
 
+  /** The invitation or guest pass for a private server, '' for none. */
+  invite;
+
   /**
    * @param {string | URL} url the /ice endpoint
    * @param {string} authorization the Authorization value of a mailbox; without it, the server offers no TURN
+   * @param {string} [invite]
    */
-  constructor(url, authorization) {
+  constructor(url, authorization, invite = '') {
+    this.invite = invite;
     this.#url = url;
     this.#authorization = authorization;
   }
@@ -60,7 +65,7 @@ export class IceServers {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), TIMEOUT);
     try {
-      const headers = {Authorization: this.#authorization};
+      const headers = {Authorization: this.#authorization, ...this.invite && {'Inbox-Invite': this.invite}};
       const options = /** @type {const} */ ({cache: 'no-store', credentials: 'omit', redirect: 'error'});
       const response = await fetch(this.#url, {headers, ...options, signal: abort.signal});
       if (!response.ok) throw new Error(`status ${response.status}`);

@@ -49,7 +49,9 @@ const MAX_SEEN = 128;
 /**
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
  *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
- * @typedef {'idle'|'open'|'retrying'|'superseded'|'closed'} Status
+ * @typedef {'idle'|'open'|'retrying'|'superseded'|'refused'|'closed'} Status
+ *   refused: the server is private, and the invitation is missing or has expired. `refusal` is
+ *   the error; start() tries again
  * @typedef {'replaced'|'other-receiver'} SupersededReason
  *   replaced: another client was started while this one received; other-receiver: it was
  *   started before, for example while this device had no network
@@ -80,6 +82,8 @@ export class Inbox extends EventTarget {
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
+  /** Why the server refuses this client, in the status `refused`. @type {InboxError | null} */
+  refusal = null;
   #connectionLost = false;
   /** Whether the next poll leaves the mailbox to another client that was started meanwhile. */
   #resume = false;
@@ -129,16 +133,18 @@ export class Inbox extends EventTarget {
    * @param {typeof globalThis.fetch} [options.fetch]
    * @param {typeof globalThis.WebSocket} [options.WebSocket] by default that of the browser, or none with a `fetch`
    * @param {import('./transports.js').StreamName[]} [options.transports] the streams to use, in order of preference
+   * @param {string} [options.invite] an invitation to a private server, or a guest pass
    * @param {MessageSealer} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
    */
   constructor(url, {
     name, password, client = randomClient(), fetch, WebSocket = fetch ? undefined : globalThis.WebSocket, transports = ['websocket', 'stream'], sealer,
+    invite = '',
   }) {
     super();
     const {href} = new URL(url, globalThis.document?.baseURI);
     this.#client = client;
     this.#sealer = sealer;
-    this.#requests = new Requests(href, {name, password, fetch});
+    this.#requests = new Requests(href, {name, password, invite, fetch});
     this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
     this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
   }
@@ -146,6 +152,15 @@ export class Inbox extends EventTarget {
   /** The Authorization value, for other endpoints of the server. */
   get authorization() {
     return this.#requests.authorization;
+  }
+
+  /** The invitation or guest pass. A new one is used from the next request or stream on. */
+  get invite() {
+    return this.#requests.invite;
+  }
+
+  set invite(invite) {
+    this.#requests.invite = invite;
   }
 
   /** @returns {Status} */
@@ -169,7 +184,7 @@ export class Inbox extends EventTarget {
    * @returns {Promise<boolean>}
    */
   async start({resume = false} = {}) {
-    if (this.#status === 'idle' || this.#status === 'superseded') {
+    if (['idle', 'superseded', 'refused'].includes(this.#status)) {
       this.#resume = resume;
       if (resume) this.#doubt();
       this.#stop = new AbortController();
@@ -197,6 +212,19 @@ export class Inbox extends EventTarget {
   }
 
   /**
+   * Ends the inbox because the server is private, and refuses this client.
+   * @param {InboxError} error
+   */
+  #refuse(error) {
+    this.refusal = error;
+    this.#setStatus('refused');
+    this.#stop.abort();
+    this.#endDoubt();
+    this.#setConnectionLost(true);
+    this.#emitError(error);
+  }
+
+  /**
    * Notes that another client can have been started without the knowledge of this
    * one. Its messages must wait, because the recipients would take it for the newest.
    */
@@ -216,8 +244,9 @@ export class Inbox extends EventTarget {
    * is not retried; if it fails, the claim expires a minute later.
    */
   release() {
+    const refused = this.#status === 'refused';
     this.close();
-    this.#requests.sendLast('DELETE', {client: this.#client});
+    if (!refused) this.#requests.sendLast('DELETE', {client: this.#client});
   }
 
   /**
@@ -264,7 +293,7 @@ export class Inbox extends EventTarget {
    * @param {unknown} data
    */
   sendLast(to, data) {
-    this.#requests.sendLast('POST', {to}, encode(data));
+    if (this.#status !== 'refused') this.#requests.sendLast('POST', {to}, encode(data));
   }
 
   /**
@@ -290,6 +319,7 @@ export class Inbox extends EventTarget {
         if (this.#stopped) return;
         const error = toInboxError(cause);
         if (error.code === 'other-receiver') return this.#supersede(this.#otherReason);
+        if (isRefusal(error)) return this.#refuse(error);
         confirming = true;
         if (error.cause === takenOver) continue;
         if (error.code === 'network') this.#doubt();
@@ -304,7 +334,7 @@ export class Inbox extends EventTarget {
   }
 
   get #stopped() {
-    return this.#status === 'closed' || this.#status === 'superseded';
+    return ['closed', 'superseded', 'refused'].includes(this.#status);
   }
 
   /**
@@ -463,6 +493,7 @@ export class Inbox extends EventTarget {
       await this.#confirmed;
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
       if (this.#status === 'superseded') throw new InboxError('superseded', 'another client of this mailbox was started');
+      if (this.#status === 'refused') throw this.refusal;
       const started = Date.now();
       const remaining = Math.max(0, until - started);
       const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
@@ -614,6 +645,14 @@ export class Inbox extends EventTarget {
  */
 function isConnectionLoss({code, status}, aborted) {
   return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
+}
+
+/**
+ * Whether a private server refuses a client, whose requests fail until it has another invitation.
+ * @param {InboxError} error
+ */
+function isRefusal({code}) {
+  return code === 'invitation-required' || code === 'invitation-expired';
 }
 
 /** @param {import('./transports.js').Problem} problem */

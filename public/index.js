@@ -1,14 +1,19 @@
-/** The start page: it joins the room of another device by code, and lists the remembered rooms. */
+/**
+ * The start page: it joins the room of another device by code, keeps the invitation to a private
+ * server, and lists the remembered rooms.
+ */
 
 import {CodeBox} from './code-box.js';
 import {find} from './dom.js';
 import {Inbox} from './inbox.js';
+import {InvitedBox} from './invited-box.js';
 import {RoomList} from './room-list.js';
 
 new CodeBox(find('.code-box', HTMLElement), {
   createInbox: credentials => new Inbox(new URL('inbox', document.baseURI), credentials),
   page: 'home',
 });
+new InvitedBox(find('.invited', HTMLElement));
 new RoomList(find('.rooms', HTMLElement));
 
 for (const element of document.querySelectorAll('.origin')) {

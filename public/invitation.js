@@ -2,6 +2,7 @@
 
 import {CodeBox} from './code-box.js';
 import {find} from './dom.js';
+import {isGuest, keepPasses, sharedRoom} from './guest-pass.js';
 import {Inbox} from './inbox.js';
 import {RememberBox} from './remember-box.js';
 import {ShareBox} from './share.js';
@@ -19,27 +20,31 @@ const INVITATION_DELAY = 3_000;
  * @param {import('./page.js').Endpoint} endpoint
  * @param {{page: PageName, other: PageName}} pages this one and the one that the link opens
  */
-export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
+export async function bindInvitation(context, endpoint, {page, other}) {
+  const {room, inbox, made} = context;
   /** @type {ShareBox | undefined} */
   let share;
+  keepPasses(context, endpoint);
+  const linkTo = (/** @type {import('./room.js').Room} */ shared) => shared.link(other, location.href);
+  let link = linkTo(await sharedRoom(context, endpoint, shared => share?.setLink(link = linkTo(shared))));
   /** @type {CodeBox | undefined} */
   let codes;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  const openShare = () => (share ??= openShareBox(room.link(other, location.href)));
+  const openShare = () => (share ??= openShareBox(link));
   const open = () => {
-    codes = openCodeBox(page, openShare());
+    codes = openCodeBox(page, openShare(), context);
     new RememberBox(find('.remember', HTMLElement), {room, page});
     update();
   };
   const update = () => {
-    const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
+    const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded' && inbox.status !== 'refused';
     codes?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
     if (waiting && inbox.status === 'open' && !codes) timer = setTimeout(open, made && page === 'call' ? 0 : INVITATION_DELAY);
   };
-  if (made) openShare();
+  if (made && inbox.status !== 'refused') openShare();
   endpoint.addEventListener('state', update);
   inbox.addEventListener('status', update);
   update();
@@ -55,11 +60,12 @@ function openShareBox(link) {
 /**
  * @param {PageName} page
  * @param {ShareBox} share
+ * @param {import('./page.js').Context} context
  */
-function openCodeBox(page, share) {
+function openCodeBox(page, share, context) {
   const box = find('.code-box', HTMLElement);
   box.hidden = false;
   /** @param {import('./room.js').Credentials} credentials */
-  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), credentials);
-  return new CodeBox(box, {createInbox, page, link: () => share.link});
+  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), {...credentials, invite: context.inbox.invite});
+  return new CodeBox(box, {createInbox, page, ...!isGuest(context) && {link: () => share.link}});
 }

@@ -2,5 +2,6 @@
 
 export {CallWatch} from './call-watch.js';
 export {bindInvitation} from './invitation.js';
+export {refusalOf} from './refusal.js';
 export {Peer} from './peer.js';
 export {StatsView} from './stats-view.js';

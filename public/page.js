@@ -3,6 +3,7 @@
  * the wake lock.
  */
 
+import {tokenFor} from './access.js';
 import {defaultActions, fatalActions, testAction} from './actions.js';
 import {find} from './dom.js';
 import {IceServers} from './ice.js';
@@ -80,7 +81,7 @@ export async function joinRoom(role) {
  */
 export async function createInbox(room, role) {
   const sealer = signalSealer(await Sealer.create(room.secret, room.id), {local: role, remote: otherRole(role)});
-  return new Inbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer});
+  return new Inbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer, invite: tokenFor(room)});
 }
 
 /**
@@ -92,8 +93,12 @@ export async function createInbox(room, role) {
 export function createContext({room, made}, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
   const device = deviceName(navigator.userAgent);
+  const fetchIceServers = () => {
+    ice.invite = inbox.invite;
+    return ice.fetch();
+  };
   const createPeer = async (/** @type {import('./session.js').PeerOptions} */ options) => new (await later).Peer(options);
-  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, createPeer, fetchIceServers: () => ice.fetch()};
+  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, createPeer, fetchIceServers};
 }
 
 /**
@@ -127,14 +132,14 @@ export function bindStatus(context, endpoint, callNotice) {
   };
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
-    document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    document.body.dataset.state = superseded ? 'superseded' : isRefused(endpoint) && !endpoint.live ? 'failed' : endpoint.state;
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const error = findError();
     const reason = error || endpoint.state === 'connected' ? null : watch?.reason ?? null;
-    const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
+    const notice = error ?? reasonNotice(reason) ?? withRefusal(withServerHint(callNotice(), endpoint, ice), connection.refusal);
     statusView.show(notice, error ? connection.until : 0);
-    const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
+    const actions = connection.refusal ? fatalActions : error ? defaultActions : testAction; // a reload would end a call without a camera
     showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch?.retry());
   };
   /** @type {import('./call-watch.js').CallWatch | undefined} */
@@ -144,7 +149,9 @@ export function bindStatus(context, endpoint, callNotice) {
     watch.addEventListener('reason', refresh);
   });
   const presence = new Presence(room.name(context.role), isActive);
-  const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
+  const findRefusal = async (/** @type {import('./inbox.js').InboxError} */ error) =>
+    (await later).refusalOf(error, {room, made: context.made, invite: inbox.invite, inCall: !isRefused(endpoint)});
+  const connection = new ConnectionStatus(inbox, refresh, () => presence.find(), findRefusal);
   for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
   inbox.addEventListener('error', event => {
     if (/** @type {CustomEvent} */ (event).detail.cause?.name !== 'SealError') return;
@@ -158,6 +165,24 @@ export function bindStatus(context, endpoint, callNotice) {
 }
 
 /**
+ * Whether a private server refuses this page, and there is no call that continues without it.
+ * @param {Endpoint} endpoint
+ */
+export function isRefused({inbox, state}) {
+  return inbox.status === 'refused' && state !== 'connected' && state !== 'reconnecting';
+}
+
+/**
+ * Says in a call that the server refuses the page for the next one.
+ * @param {Notice} notice
+ * @param {import('./refusal.js').Refusal | null} refusal
+ * @returns {Notice}
+ */
+function withRefusal(notice, refusal) {
+  return refusal ? {...notice, hint: refusal.inCall} : notice;
+}
+
+/**
  * Invites the other device, as soon as the parts for it have arrived.
  * @param {Context} context
  * @param {Endpoint} endpoint
@@ -165,7 +190,7 @@ export function bindStatus(context, endpoint, callNotice) {
  */
 export async function bindInvitation(context, endpoint, pages) {
   const parts = await later;
-  parts.bindInvitation(context, endpoint, pages);
+  await parts.bindInvitation(context, endpoint, pages);
 }
 
 /**

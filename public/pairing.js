@@ -101,10 +101,12 @@ export class Pairing extends EventTarget {
     on('message', received => received.data?.v === VERSION && this.onMessage(received));
     on('status', status => status === 'open' && this.#onOpen());
     on('error', error => {
-      if (error.code !== 'unauthorized') return this.#onError(error);
+      const refused = inbox.status === 'refused';
+      if (error.code !== 'unauthorized' && !refused) return this.#onError(error);
       this.#inbox = null;
       inbox.close();
-      this.onUnauthorized();
+      if (refused) this.onRefused(error.code);
+      else this.onUnauthorized();
     });
     inbox.start();
   }
@@ -133,6 +135,12 @@ export class Pairing extends EventTarget {
 
   /** Handles that the name belongs to another client. The mailbox is closed already. */
   onUnauthorized() {}
+
+  /**
+   * Handles that a private server refuses this device. The mailbox is closed already.
+   * @param {string} _code
+   */
+  onRefused(_code) {}
 
   /**
    * Sends a message. Rejects if the server rejects it, or if the mailbox is released.

@@ -35,10 +35,11 @@ export class RememberBox {
   }
 
   #onCheck() {
-    const {id, secret} = this.#room;
+    const {id, secret, pass} = this.#room;
     if (!this.#check.checked) rememberedRooms.forget(id);
-    const kept = !this.#check.checked || rememberedRooms.remember({id, secret, page: this.#page, name: this.#name.value, used: Date.now()});
+    const kept = !this.#check.checked || rememberedRooms.remember({id, secret, page: this.#page, name: this.#name.value, used: Date.now(), ...pass && {pass}});
     this.#render();
+    dispatchEvent(new Event('remembered'));
     if (!kept) setText(this.#hint, texts.notRemembered);
     else if (this.#check.checked) this.#name.focus();
   }

@@ -16,9 +16,10 @@ const CONTROLS = /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 
 /**
  * @typedef {import('./code-pairing.js').RoomPage} RoomPage
- * @typedef {{id: string, secret: string, page: RoomPage, name: string, used: number, slot?: 'a'|'b'}} RememberedRoom
+ * @typedef {{id: string, secret: string, page: RoomPage, name: string, used: number, slot?: 'a'|'b', pass?: string}} RememberedRoom
  *   page is the page that opens the room on this device, used the time as from
- *   Date.now(), slot the slot of a two-way call that this device had last
+ *   Date.now(), slot the slot of a two-way call that this device had last,
+ *   pass the guest pass for a private server
  * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} RoomStorage
  */
 
@@ -58,7 +59,7 @@ export class RememberedRooms {
   /**
    * Changes a room, if it is kept.
    * @param {string} id
-   * @param {Partial<Pick<RememberedRoom, 'name' | 'page' | 'used' | 'slot'>>} change
+   * @param {Partial<Pick<RememberedRoom, 'name' | 'page' | 'used' | 'slot' | 'pass'>>} change
    */
   update(id, change) {
     const room = this.find(id);
@@ -96,8 +97,8 @@ export function watchRooms(onChange) {
  * Returns the link that opens a room on this device.
  * @param {RememberedRoom} room
  */
-export function linkOf({id, secret, page}) {
-  return `${page}.html${new Room(id, secret).fragment}`;
+export function linkOf({id, secret, page, pass}) {
+  return `${page}.html${new Room(id, secret, pass).fragment}`;
 }
 
 /**
@@ -118,7 +119,8 @@ export function cleanName(name) {
 function parseRoom(kept) {
   const {id, secret, page, name, used, slot} = kept ?? {};
   const room = Room.from(`#${id}.${secret}`);
+  const {pass} = new Room('', '', kept?.pass);
   if (!room || !PAGES.includes(page)) return [];
   const time = Number.isFinite(used) ? used : 0;
-  return [{id: room.id, secret: room.secret, page, name: typeof name === 'string' ? cleanName(name) : '', used: time, ...slot === 'a' || slot === 'b' ? {slot} : {}}];
+  return [{id: room.id, secret: room.secret, page, name: typeof name === 'string' ? cleanName(name) : '', used: time, ...slot === 'a' || slot === 'b' ? {slot} : {}, ...pass && {pass}}];
 }

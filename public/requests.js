@@ -23,17 +23,20 @@ const MIN_AGE_ONLINE = 500;
 
 /** Requests sends requests with the credentials of one mailbox. */
 export class Requests {
+  /** The invitation or guest pass for a private server, '' for none. */
+  invite;
   #url;
   #authorization;
   #fetch;
 
   /**
    * @param {string} url
-   * @param {{name: string, password: string, fetch?: typeof fetch}} options
+   * @param {{name: string, password: string, invite: string, fetch?: typeof fetch}} options
    */
-  constructor(url, {name, password, fetch: customFetch}) {
+  constructor(url, {name, password, invite, fetch: customFetch}) {
     this.#url = url;
     this.#authorization = basicAuth(name, password);
+    this.invite = invite;
     this.#fetch = customFetch ?? ((...request) => fetch(...request));
   }
 
@@ -95,6 +98,7 @@ export class Requests {
     /** @type {Record<string, string>} */
     const headers = {Authorization: this.#authorization};
     if (accept) headers.Accept = accept;
+    if (this.invite) headers['Inbox-Invite'] = encodeURIComponent(this.invite); // a broken one must not break the request
     if (message) headers['Content-Type'] = message.type;
     // URLSearchParams would encode a space as +, which some servers do not decode.
     const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);

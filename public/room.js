@@ -1,7 +1,8 @@
 /**
  * A room connects two pages: a camera and a screen, or the two sides of a two-way
  * call. It consists of an identifier and a secret of 128 random bits each. Both are
- * in the fragment of the link, which browsers do not send to servers.
+ * in the fragment of the link, which browsers do not send to servers. The link of a room on a
+ * private server can have a guest pass, too.
  */
 
 /** @typedef {'a'|'b'} Slot the two sides of a two-way call, which have the same link */
@@ -9,16 +10,19 @@
 /** @typedef {'send'|'receive'|'call'} PageName */
 /** @typedef {{name: string, password: string}} Credentials */
 
-const FRAGMENT = /^#([\w-]{22})\.([\w-]{22})$/;
+const FRAGMENT = /^#([\w-]{22})\.([\w-]{22})(?:\.(guest_[\w-]*))?$/;
+const PASS = /^guest_[\w-]{1,154}$/;
 
 export class Room {
   /**
    * @param {string} id
    * @param {string} secret
+   * @param {unknown} [pass] a guest pass for a private server; anything else counts as none
    */
-  constructor(id, secret) {
+  constructor(id, secret, pass = '') {
     this.id = id;
     this.secret = secret;
+    this.pass = typeof pass === 'string' && PASS.test(pass) ? pass : '';
   }
 
   /**
@@ -29,11 +33,11 @@ export class Room {
   static from(fragment) {
     if (fragment === '' || fragment === '#') return new Room(random(), random());
     const parts = FRAGMENT.exec(fragment);
-    return parts && new Room(parts[1], parts[2]);
+    return parts && new Room(parts[1], parts[2], parts[3]);
   }
 
   get fragment() {
-    return `#${this.id}.${this.secret}`;
+    return `#${this.id}.${this.secret}${this.pass && `.${this.pass}`}`;
   }
 
   /**

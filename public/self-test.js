@@ -4,6 +4,7 @@
  * plain data; strings.js has a sentence for each finding.
  */
 
+import {invitation} from './access.js';
 import {diagnose, targets} from './diagnosis.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
@@ -79,7 +80,8 @@ export class SelfTest extends EventTarget {
     if (server.state === 'failed') return 'needsServer';
     broken.clear();
     return this.#withInbox([], async (inbox, name) => {
-      await this.#measure('mailbox', () => checkMailbox(inbox, name, this.#abort.signal));
+      const {finding} = await this.#measure('mailbox', () => checkMailbox(inbox, name, this.#abort.signal));
+      if (finding === 'mailboxPrivate' || finding === 'mailboxExpired') return 'needsInvitation';
       const [skip] = await Promise.all([this.#checkIceServers(inbox), this.#checkStream('websocket'), this.#checkStream('stream')]);
       return skip;
     });
@@ -99,7 +101,7 @@ export class SelfTest extends EventTarget {
    */
   async #withInbox(transports, use) {
     const name = `test-${random()}`;
-    const inbox = new Inbox(new URL('inbox', this.#base), {name, password: random(), transports});
+    const inbox = new Inbox(new URL('inbox', this.#base), {name, password: random(), transports, invite: invitation()});
     try {
       return await use(inbox, name);
     } finally {
@@ -132,7 +134,7 @@ export class SelfTest extends EventTarget {
    * @returns {Promise<Finding | null>}
    */
   async #checkIceServers(inbox) {
-    const ice = new IceServers(new URL('ice', this.#base), inbox.authorization);
+    const ice = new IceServers(new URL('ice', this.#base), inbox.authorization, inbox.invite);
     const servers = await ice.fetch();
     if (!ice.known) return 'needsList';
     const list = targets(servers);
@@ -278,6 +280,8 @@ export function checkStream(inbox, name, transport, signal) {
 export function mailboxError({code, status}) {
   if (code === 'network') return failed('mailboxUnreachable');
   if (code === 'intercepted') return failed('mailboxIntercepted', status);
+  if (code === 'invitation-required') return failed('mailboxPrivate');
+  if (code === 'invitation-expired') return failed('mailboxExpired');
   if (status === 429) return failed('mailboxLimited', status);
   return failed(status >= 500 ? 'mailboxBusy' : 'mailboxRefused', status);
 }

@@ -5,7 +5,7 @@
 import {DeviceList, NONE, PendingCapture, QUESTION_DELAY, SCREEN, capture, captureNotice, endedNotice, missingNotice, mutedNotice,
   permissionState, questionNotice} from './devices.js';
 import {isolate} from './dom.js';
-import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, isRefused, joinRoom} from './page.js';
 import {SendingEndpoint} from './session.js';
 import * as strings from './strings.js';
 
@@ -148,6 +148,9 @@ class SendPage {
   #bindEvents() {
     const endpoint = this.#endpoint;
     endpoint.addEventListener('state', () => this.#wakeLock.set(endpoint.state === 'connected'));
+    const leave = () => isRefused(endpoint) && this.#stop();
+    endpoint.addEventListener('state', leave);
+    endpoint.inbox.addEventListener('status', leave);
     endpoint.inbox.addEventListener('superseded', () => this.#stop());
     endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && this.#stop());
     startButton.addEventListener('click', () => this.#start());

@@ -39,7 +39,7 @@ const RELAYED_RETRY_DELAY = 2_000;
  * @typedef {'on'|'off'|'interrupted'|'ended'|'screen'} MediaState what a side says of its
  *   track of a kind: interrupted by the system, ended by the device, or video of a screen
  * @typedef {Record<Kind, MediaState>} Media
- * @typedef {{n: number, device: string, media: Media}} Report n numbers the reports of a page, from 1
+ * @typedef {{n: number, device: string, media: Media, pass?: string}} Report n numbers the reports of a page, from 1
  * @typedef {{live: boolean, device: string, media: Media, muted: Record<Kind, boolean>}} Remote
  *   what the other side says: whether it takes part in a call (live), the name of its
  *   device ('' if unknown), and its tracks. muted is true for those that send nothing
@@ -64,6 +64,7 @@ const mediaStates = ['on', 'off', 'interrupted', 'ended', 'screen'];
  * - track: as in Peer
  * - error: the `error` property has changed
  * - remote: the `remote` property has changed
+ * - pass: the other side has sent a guest pass for a private server
  */
 class Endpoint extends EventTarget {
   /** @type {Peer | null} */
@@ -81,6 +82,8 @@ class Endpoint extends EventTarget {
   #media = {audio: 'on', video: 'on'};
   #reports = 0;
   #lastReport = 0;
+  /** A guest pass for the other side, '' for none. */
+  #pass = '';
   /** Changes with each call, so that an outdated startCall can detect it. */
   #generation = 0;
   /** Whether the server responds. */
@@ -162,6 +165,19 @@ class Endpoint extends EventTarget {
     const next = {...this.#media, ...media};
     if (next.audio === this.#media.audio && next.video === this.#media.video) return;
     this.#media = next;
+    this.#sendReport();
+  }
+
+  /**
+   * Gives the other side a guest pass for a private server, now and with each later call.
+   * @param {string} pass
+   */
+  givePass(pass) {
+    this.#pass = pass;
+    this.#sendReport();
+  }
+
+  #sendReport() {
     if (!this.peer) return;
     const {call} = this.peer;
     void this.send({kind: 'signal', to: this.remotePage, signal: this.#withReport({call})});
@@ -208,7 +224,7 @@ class Endpoint extends EventTarget {
    * @param {Omit<Message, 'page'>} message
    */
   async send(message) {
-    if (this.inbox.status === 'superseded') return;
+    if (this.inbox.status === 'superseded' || this.inbox.status === 'refused') return;
     try {
       await this.inbox.send(this.to, {...message, page: this.page}, {wait: Infinity});
       if (message.kind === 'hello' && this.error?.kind === 'hello') this.setError(null);
@@ -290,16 +306,17 @@ class Endpoint extends EventTarget {
    * @returns {ReportedSignal}
    */
   #withReport(signal) {
-    return {...signal, report: {n: ++this.#reports, device: this.device, media: this.#media}};
+    return {...signal, report: {n: ++this.#reports, device: this.device, media: this.#media, ...this.#pass && {pass: this.#pass}}};
   }
 
   /**
    * Handles what the other page says of itself. Late reports are dropped.
    * @param {Report} report any value that arrived
    */
-  #onReport({n, device, media}) {
+  #onReport({n, device, media, pass}) {
     if (!(n > this.#lastReport)) return;
     this.#lastReport = n;
+    if (pass) this.dispatchEvent(new CustomEvent('pass', {detail: pass}));
     const [audio, video] = [media?.audio, media?.video].map(state => mediaStates.includes(state) ? state : 'on');
     const muted = {audio: isMuted(audio), video: isMuted(video)};
     this.setRemote({...this.remote, device: String(device ?? '').slice(0, MAX_DEVICE_NAME), media: {audio, video}, muted});

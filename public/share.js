@@ -55,6 +55,17 @@ export class ShareBox {
     return this.#link;
   }
 
+  /**
+   * Replaces the link, which has another guest pass.
+   * @param {string} link as this browser opens it
+   */
+  setLink(link) {
+    this.#localLink = link;
+    const {origin} = new URL(this.#link);
+    /** @type {HTMLAnchorElement} */ (this.#controls.querySelector('.share-open')).href = link;
+    if (!this.#fields.hidden) this.#show(linkAt(link, origin));
+  }
+
   async #askForAddresses() {
     this.#qr.hidden = true;
     const origins = await fetchOrigins(new URL('addresses', document.baseURI));

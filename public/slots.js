@@ -17,7 +17,8 @@
  *
  * The page that made the room takes slot a without asking, as no other page has the
  * link yet. All others look for b first, so that the usual two meet no taken slot:
- * browsers log the refusal to their console.
+ * browsers log the refusal to their console. If a private server refuses the page, it gets a
+ * slot with an inbox that says so.
  * @param {object} options
  * @param {(slot: Slot) => Promise<Inbox>} options.createInbox
  * @param {Slot | null} options.own the slot of an earlier load of this page
@@ -28,7 +29,7 @@ export async function takeFreeSlot({createInbox, own, made}) {
   if (own || made) return takeSlot(createInbox, own ?? 'a');
   for (const slot of /** @type {Slot[]} */ (['b', 'a'])) {
     const inbox = await createInbox(slot);
-    if (await inbox.start({resume: true})) return {slot, inbox};
+    if (await inbox.start({resume: true}) || inbox.status === 'refused') return {slot, inbox};
     inbox.close();
   }
   return null;

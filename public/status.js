@@ -10,6 +10,7 @@ import * as strings from './strings.js';
  * @typedef {import('./inbox.js').InboxError} InboxError
  * @typedef {'calm'|'busy'|'good'|'bad'} Tone
  * @typedef {import('./presence.js').Place} Place
+ * @typedef {import('./refusal.js').Refusal} Refusal
  * @typedef {{tone: Tone, title: string, hint?: string}} Notice
  */
 
@@ -161,28 +162,45 @@ export class ConnectionStatus {
   until = 0;
   /** Where the page is that has taken the mailbox over, null if none has or while that is not known. @type {Place | null} */
   place = null;
+  /** Why a private server refuses the inbox. @type {Refusal | null} */
+  refusal = null;
   #inbox;
   #onChange;
   #findPlace;
+  #findRefusal;
 
   /**
    * @param {Inbox} inbox
    * @param {() => void} onChange
    * @param {() => Promise<Place>} findPlace returns where the page is that has the mailbox
+   * @param {(error: InboxError) => Promise<Refusal>} findRefusal returns what to say of a refusal
    */
-  constructor(inbox, onChange, findPlace) {
+  constructor(inbox, onChange, findPlace, findRefusal) {
     this.#inbox = inbox;
     this.#onChange = onChange;
     this.#findPlace = findPlace;
+    this.#findRefusal = findRefusal;
+    void this.#onRefused();
     inbox.addEventListener('error', event => {
       const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
+      if (detail === inbox.refusal) return void this.#onRefused();
       if (!detail.retryIn) return; // a rejected message: its sender handles the error
       this.#set(noticeFor(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0);
     });
     inbox.addEventListener('status', () => {
-      if (inbox.status === 'open') this.#set(null);
+      if (inbox.status !== 'open') return;
+      this.refusal = null;
+      this.#set(null);
     });
     inbox.addEventListener('superseded', () => this.#onSuperseded());
+  }
+
+  async #onRefused() {
+    const {status, refusal} = this.#inbox;
+    const found = status === 'refused' && refusal && await this.#findRefusal(refusal);
+    if (!found || this.#inbox.status !== 'refused') return;
+    this.refusal = found;
+    this.#set({tone: 'bad', title: found.title, hint: found.hint});
   }
 
   async #onSuperseded() {

@@ -53,6 +53,12 @@ export const home = /* @__PURE__ */ section('home', {
   forgetRoom: /** @param {{name: string}} values */ ({name}) => `Forget ${name}`,
   forgotten: /** @param {{name: string}} values */ ({name}) => `${name} was forgotten.`,
   undo: 'Undo',
+  invited: 'You have an invitation to this server.',
+  invitedHint: 'It is kept on this device. Links that you share let others in.',
+  removeInvitation: 'Remove it',
+  invitationRemoved: 'The invitation was removed from this device.',
+  badInvitation: 'This invitation link is incomplete. Copy the whole link again.',
+  invitationNotKept: 'This browser does not let the page keep your invitation.',
   oneWay: 'Just one camera?',
   oneWayHint: 'Show it on another screen, without a picture in return.',
   send: 'This device is the camera',
@@ -380,6 +386,17 @@ export const status = /* @__PURE__ */ section('status', {
   deviceName: (/** @type {{browser: string, system: string}} */ {browser, system}) => `${browser} on ${system}`,
 });
 
+export const access = /* @__PURE__ */ section('access', {
+  required: {title: 'This server is private: open your invitation link first'},
+  askOperator: 'Without one, ask the person who runs this server. Or enter a code that another device shows, on the start page.',
+  askSender: 'Without one, ask the person who sent you this link: it needs to come from a device with an invitation.',
+  invitationExpired: {title: 'Your invitation has expired', hint: 'Its time is over, or it was revoked. Ask the person who runs this server for a new one.'},
+  invitationUnknown: {title: 'Your invitation is not valid here', hint: 'It can be that of another server. Ask the person who runs this server for a new one.'},
+  passExpired: {title: 'This link has expired', hint: 'Ask the person who sent it to you for a new one.'},
+  passUnknown: {title: 'This link is not valid', hint: 'It was changed on the way, or belongs to another server. Ask the person who sent it to you for a new one.'},
+  inCall: 'This call continues. The server no longer lets this device sign up again: the next call needs a new invitation or link.',
+});
+
 export const actions = /* @__PURE__ */ section('actions', {
   testPage: 'Test this device',
   startPage: 'Start page',
@@ -468,6 +485,7 @@ export const test = /* @__PURE__ */ section('test', {
     needsServer: {text: 'Not tested, because the server does not answer.', advice: 'Run the test again when the server answers.'},
     needsBrowser: {text: 'Not tested, because this browser cannot make calls.', advice: 'Open this page in another browser.'},
     needsList: {text: 'Not tested, because the list of servers did not arrive.', advice: 'Run the test again.'},
+    needsInvitation: {text: 'Not tested, because this device has no invitation.', advice: 'Run the test again with one.'},
     cancelled: {text: 'The test was interrupted.', advice: 'Run it again.'},
 
     browserOk: {text: 'It can make calls.', advice: 'Nothing to do.'},
@@ -490,6 +508,8 @@ export const test = /* @__PURE__ */ section('test', {
     mailboxIntercepted: {text: 'Another page answers in its place.', advice: 'Sign in to this Wi-Fi in a new tab. The operator must let /inbox and /ice pass.'},
     mailboxLimited: {text: 'The server asks this device to slow down.', advice: 'Wait a minute, and run the test again.'},
     mailboxBusy: {text: 'The server is restarting or full.', advice: 'Run the test again in a minute.'},
+    mailboxPrivate: {text: 'This server is private, and this device has no invitation.', advice: 'Open your invitation link first. Ask the person who runs this server for one.'},
+    mailboxExpired: {text: 'This server is private, and the invitation of this device has expired.', advice: 'Ask the person who runs this server for a new one.'},
     mailboxRefused: {text: 'The server refused the message.', advice: 'Open the page at the server’s own address, or tell its operator.'},
 
     websocketOk: {text: 'A message over a WebSocket came back.', advice: 'Nothing to do.'},

@@ -82,9 +82,10 @@ class Connection {
   }
 
   async #hello() {
-    const {name, password, client, takeOver} = this.#options;
+    const {name, password, client, requests, takeOver} = this.#options;
     const after = await takeOver();
-    if (this.#state === 'opening') this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1`);
+    const invite = requests.invite && ` invite=${encodeURIComponent(requests.invite)}`;
+    if (this.#state === 'opening') this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1${invite}`);
   }
 
   /** @param {string | ArrayBuffer} frame */
