@@ -39,12 +39,14 @@ export class InboxError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number, cause?: unknown}} [details]
+   * @param {{type?: string, status?: number, retryAfter?: number, cause?: unknown}} [details]
    */
-  constructor(code, message, {status = 0, retryAfter = 0, cause} = {}) {
+  constructor(code, message, {type = '', status = 0, retryAfter = 0, cause} = {}) {
     super(message, {cause});
     this.name = 'InboxError';
     this.code = code;
+    /** The type of the problem document, '' for a code of the client. */
+    this.type = type;
     /** The HTTP status, 0 without a response. */
     this.status = status;
     /** Retry-After in seconds, 0 if the response has none. */
@@ -154,7 +156,7 @@ export function responseError(response, body) {
  */
 export function problemError({type = '', title, detail, status, retryAfter}) {
   const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
-  return new InboxError(code, String(detail ?? title), {status, retryAfter});
+  return new InboxError(code, String(detail ?? title), {type, status, retryAfter});
 }
 
 /** @param {unknown} error */

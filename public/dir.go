@@ -31,13 +31,13 @@ func Dir(name string, o Options) (http.Handler, error) {
 	}
 	withheld := &withheldLog{log: o.logger()}
 	withheld.add(countPrivate(root), time.Now())
-	return dir{root: root, options: o, favicon: loadEmbedded()[faviconName], withheld: withheld}, nil
+	return dir{root: root, options: o, embedded: loadEmbedded(), withheld: withheld}, nil
 }
 
 type dir struct {
 	root     *os.Root
 	options  Options
-	favicon  page
+	embedded embedded
 	withheld *withheldLog
 }
 
@@ -57,13 +57,22 @@ func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		redirect(w, r, string(redirectTo))
 	case err != nil && r.URL.Path == "/"+faviconName:
 		// Browsers request this file from every site and log an error without it.
-		d.favicon.serve(w, r)
+		d.embedded[faviconName].serve(w, r)
 	case err != nil:
-		pageNotFound.Respond(w, r)
+		d.serveMissing(w, r)
 	default:
 		defer file.Close()
 		serveFile(w, r, file, info)
 	}
+}
+
+// serveMissing serves a path without a file: the modules of the client are always available.
+func (d dir) serveMissing(w http.ResponseWriter, r *http.Request) {
+	if module, ok := d.embedded.clientModule(r.URL.Path); ok {
+		module.serveClientModule(w, r)
+		return
+	}
+	pageNotFound.Respond(w, r)
 }
 
 // errMissingSlash reports the path of a directory without the final slash, which

@@ -47,7 +47,7 @@ const ARRIVAL_TIME = 1_000;
 const MAX_SEEN = 128;
 
 /**
- * @typedef {{from: string, id: string, type: string, data: unknown}} Message
+ * @typedef {{from: string, id: string, type: string, data: any}} Message
  *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
  * @typedef {'idle'|'open'|'retrying'|'superseded'|'refused'|'closed'} Status
  *   refused: the server is private, and the invitation is missing or has expired. `refusal` is
@@ -56,6 +56,8 @@ const MAX_SEEN = 128;
  *   replaced: another client was started while this one received; other-receiver: it was
  *   started before, for example while this device had no network
  * @typedef {import('./transports.js').Transport} Transport
+ * @typedef {{message: CustomEvent<Message>, status: CustomEvent<Status>, error: CustomEvent<InboxError>, connection: CustomEvent<'lost'|'restored'>,
+ *   transport: CustomEvent<Transport>, superseded: CustomEvent<SupersededReason>}} InboxEvents
  * @typedef {{seal: (data: any, to: string) => Promise<unknown>, open: (data: any, from: string) => Promise<unknown>}} MessageSealer
  *   seal changes the data of a message before it is sent, open restores the data of
  *   a received message. seal.js has one that encrypts signals.
@@ -72,7 +74,7 @@ const MAX_SEEN = 128;
  * - superseded: another client now has this mailbox, for a {@link SupersededReason}.
  *   Sends are rejected; start() reclaims the mailbox
  */
-export class Inbox extends EventTarget {
+export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /**
    * Maximum milliseconds before a failed request is retried, unless Retry-After is
    * longer. It can be lowered while a call depends on the server.
@@ -147,6 +149,15 @@ export class Inbox extends EventTarget {
     this.#requests = new Requests(href, {name, password, invite, fetch});
     this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
     this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
+  }
+
+  /** The /inbox endpoint of the server. */
+  get url() {
+    return this.#connection.url;
+  }
+
+  get name() {
+    return this.#connection.name;
   }
 
   /** The Authorization value, for other endpoints of the server. */
@@ -252,13 +263,14 @@ export class Inbox extends EventTarget {
   /**
    * Sends data to another mailbox. Resolves when the server has stored it, and
    * rejects on a permanent error. With `wait`, a missing mailbox is an error only
-   * after that many seconds; Infinity waits without limit.
+   * after that many seconds; Infinity waits without limit. An aborted signal rejects with
+   * its reason; the message can arrive nevertheless.
    * @param {string} to
    * @param {unknown} data a string, an ArrayBuffer or view, a Blob, or a value that JSON can represent
-   * @param {{wait?: number}} [options]
+   * @param {{wait?: number, signal?: AbortSignal | undefined}} [options]
    * @returns {Promise<void>}
    */
-  async send(to, data, {wait = 0} = {}) {
+  async send(to, data, {wait = 0, signal} = {}) {
     const queue = this.#queues.get(to) ?? {length: 0, tail: Promise.resolve()};
     if (queue.length >= MAX_QUEUE) {
       throw new InboxError('queue-full', `queue full: ${MAX_QUEUE} messages to this recipient are pending`);
@@ -267,13 +279,11 @@ export class Inbox extends EventTarget {
     message.catch(() => {}); // handled below, after the earlier messages
     this.#queues.set(to, queue);
     queue.length++;
-    const sent = queue.tail.then(async () => this.#deliver(to, await message, wait));
-    queue.tail = sent.catch(() => {}); // an error affects only its own message
-    try {
-      await sent;
-    } finally {
+    const sent = queue.tail.then(async () => this.#deliver(to, await message, wait, signal)).finally(() => {
       if (--queue.length === 0) this.#queues.delete(to);
-    }
+    });
+    queue.tail = sent.catch(() => {}); // an error affects only its own message
+    return unlessAborted(sent, signal);
   }
 
   /**
@@ -486,11 +496,13 @@ export class Inbox extends EventTarget {
    * @param {string} to
    * @param {import('./requests.js').Body} message
    * @param {number} wait seconds to wait for the recipient
+   * @param {AbortSignal} [signal]
    */
-  async #deliver(to, message, wait) {
+  async #deliver(to, message, wait, signal) {
     const until = Date.now() + wait * 1000;
     for (let failures = 0, attempts = 0, wasAborted = false; ; ) {
       await this.#confirmed;
+      signal?.throwIfAborted();
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
       if (this.#status === 'superseded') throw new InboxError('superseded', 'another client of this mailbox was started');
       if (this.#status === 'refused') throw this.refusal;
@@ -498,12 +510,12 @@ export class Inbox extends EventTarget {
       const remaining = Math.max(0, until - started);
       const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
       try {
-        if (!await this.#sendOverStream(to, message, remaining)) await this.#post(to, message, seconds, remaining);
+        if (!await this.#sendOverStream(to, message, remaining, signal)) await this.#post(to, message, seconds, remaining, signal);
         if (this.#status === 'retrying') this.#setStatus('open');
         return;
       } catch (cause) {
         const error = toInboxError(cause);
-        if (this.#stopped || error.cause === replaced) continue;
+        if (this.#stopped || signal?.aborted || error.cause === replaced) continue;
         const elapsed = Date.now() - started;
         const absent = error.code === 'no-inbox' && until > Date.now();
         const aborted = this.#waitTime.shorten(error, seconds, elapsed);
@@ -522,15 +534,17 @@ export class Inbox extends EventTarget {
    * @param {string} to
    * @param {import('./requests.js').Body} message
    * @param {number} remaining milliseconds until the send gives up
+   * @param {AbortSignal} [signal]
    */
-  async #sendOverStream(to, message, remaining) {
+  async #sendOverStream(to, message, remaining, signal) {
     const stream = this.#streams?.current;
     if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
     const body = await toSendable(message.body);
     const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
     try {
-      await stored;
+      if (stored) await unlessAborted(stored, signal);
     } catch (failure) {
+      signal?.throwIfAborted();
       const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
       throw problem ? toProblemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
     }
@@ -546,14 +560,15 @@ export class Inbox extends EventTarget {
    * @param {import('./requests.js').Body} message
    * @param {number} seconds the time that the server should wait for the recipient
    * @param {number} remaining milliseconds until the send gives up
+   * @param {AbortSignal} [signal]
    */
-  async #post(to, message, seconds, remaining) {
+  async #post(to, message, seconds, remaining, signal) {
     const waited = Math.min(this.#serverWait, this.#waitTime.seconds * 1000);
     const willRetry = remaining > waited && waited >= 2 * ABORT_MARGIN;
     /** @type {Record<string, string>} */
     const query = seconds > 0 ? {to, wait: String(seconds)} : {to};
     const limit = willRetry ? waited - ABORT_MARGIN : seconds * 1000 + TIMEOUT_MARGIN;
-    await this.#requests.send('POST', query, {message, limit, willRetry, signals: [this.#stop.signal]});
+    await this.#requests.send('POST', query, {message, limit, willRetry, signals: [this.#stop.signal, signal]});
   }
 
   /**
@@ -634,6 +649,23 @@ export class Inbox extends EventTarget {
     this.dispatchEvent(new CustomEvent('error', {detail: error}));
     return error;
   }
+}
+
+/**
+ * Resolves or rejects as a promise, or rejects when a signal is aborted.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+function unlessAborted(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 /**

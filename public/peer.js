@@ -28,6 +28,9 @@ const BATCH_DELAY = 100;
 
 /**
  * @typedef {import('./path.js').Path} Path
+ * @typedef {{track: MediaStreamTrack, streams: readonly MediaStream[]}} RemoteTrack
+ * @typedef {{state: CustomEvent<State>, path: CustomEvent<'direct'|'relayed'>, track: CustomEvent<RemoteTrack>,
+ *   datachannel: CustomEvent<RTCDataChannel>, error: CustomEvent<any>}} PeerEvents
  */
 
 /**
@@ -47,9 +50,10 @@ const BATCH_DELAY = 100;
  * - state: the new {@link State}
  * - path: 'direct' or 'relayed', when it is known and when it changes
  * - track: the {track, streams} of a remote track
+ * - datachannel: an RTCDataChannel that the remote peer has created
  * - error: an Error during negotiation; the connection can still succeed
  */
-export class Peer extends EventTarget {
+export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /** What this side knows of the paths, for an explanation if the call does not connect. */
   evidence = new Evidence();
   /** @type {State} */
@@ -79,6 +83,8 @@ export class Peer extends EventTarget {
   #announcedSending = false;
   #makingOffer = false;
   #ignoredOffer = false;
+  /** Whether this side sends over the transceivers of an offer. */
+  #adopted = false;
   /** Tracks of the polite peer in a two-way call, before it knows the transceivers. @type {Map<string, MediaStreamTrack | null>} */
   #earlyTracks = new Map();
   /** The remote peer plays tracks of one stream in sync. */
@@ -106,7 +112,8 @@ export class Peer extends EventTarget {
    * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
    *   peer does not learn the addresses of this device; a call without a TURN server then never connects.
    *   The default is 'all'
-   * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] for tests
+   * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] creates the connection, where
+   *   it is not that of a browser
    */
   constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
     super();
@@ -163,7 +170,7 @@ export class Peer extends EventTarget {
   setTrack(kind, track) {
     const transceiver = this.#transceivers.get(kind);
     if (transceiver) return transceiver.sender.replaceTrack(track);
-    if (this.#twoWay && this.#polite) this.#earlyTracks.set(kind, track);
+    if (this.#twoWay && this.#polite && !this.#adopted) this.#earlyTracks.set(kind, track);
     else this.#transceivers.set(kind, this.#addTransceiver(track ?? kind));
     return Promise.resolve();
   }
@@ -176,6 +183,7 @@ export class Peer extends EventTarget {
 
   /** Sends over the transceivers of the remote offer. */
   async #adoptTransceivers() {
+    this.#adopted = true;
     for (const transceiver of this.#connection.getTransceivers()) {
       const {kind} = transceiver.receiver.track;
       if (this.#transceivers.has(kind)) continue;
@@ -184,6 +192,15 @@ export class Peer extends EventTarget {
       if (this.#stream) transceiver.sender.setStreams?.(this.#stream);
       await transceiver.sender.replaceTrack(this.#earlyTracks.get(kind) ?? null);
     }
+  }
+
+  /**
+   * Creates a data channel, as RTCPeerConnection does. data-channel.js sends messages of any size over it.
+   * @param {string} label
+   * @param {RTCDataChannelInit} [options]
+   */
+  createDataChannel(label, options) {
+    return this.#connection.createDataChannel(label, options);
   }
 
   /** Returns the statistics of the connection. */
@@ -225,6 +242,7 @@ export class Peer extends EventTarget {
     connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
+    connection.addEventListener('datachannel', ({channel}) => this.dispatchEvent(new CustomEvent('datachannel', {detail: channel})));
   }
 
   async #sendOffer() {

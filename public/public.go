@@ -130,6 +130,10 @@ func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !problem.RequireGetOrHead(w, r) {
 		return
 	}
+	if module, ok := e.pages.clientModule(r.URL.Path); ok {
+		module.serveClientModule(w, r)
+		return
+	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	if name == "" {
 		name = indexName

@@ -194,7 +194,7 @@ func TestPagesObeyTheirPolicy(t *testing.T) {
 
 // Every new file must be embedded, unless it is known not to be a page.
 func TestEmbeddedContainsEveryPage(t *testing.T) {
-	private := regexp.MustCompile(`(\.go|\.d\.ts|tsconfig\.json|404\.html)$|^testdata`)
+	private := regexp.MustCompile(`(\.go|\.d\.ts|tsconfig\.json|404\.html)$|^testdata|^npm/`)
 	pages := loadEmbedded()
 	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || private.MatchString(name) {

@@ -1,0 +1,95 @@
+/** What the npm package inbox-client contains: its modules, types, sizes and examples. No browser is needed. */
+
+import assert from 'node:assert/strict';
+import {execFileSync, spawnSync} from 'node:child_process';
+import {readFileSync, readdirSync} from 'node:fs';
+import {join} from 'node:path';
+import {after, before, test} from 'node:test';
+import {fileURLToPath} from 'node:url';
+import {gzipSync} from 'node:zlib';
+import {build} from 'esbuild';
+import {ClientSite} from '../lib/client-site.js';
+import {Server} from '../lib/server.js';
+
+const publicPath = fileURLToPath(new URL('../../../public/', import.meta.url));
+const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
+/** The largest sizes in bytes: of what a page loads first, and of everything. */
+const limits = {'inbox-client': [8_000, 19_000], 'inbox-client/inbox': [6_000, 10_000], 'inbox-client/seal': [1_500, 1_500]};
+
+const site = new ClientSite();
+/** @type {Server} */
+let server;
+/** @type {string[]} */
+let examples = [];
+
+before(async () => {
+  site.install();
+  server = new Server();
+  await server.start();
+  const text = readFileSync(join(site.package, 'README.md'), 'utf8');
+  examples = [...text.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code);
+});
+
+after(async () => {
+  await server?.remove();
+  site.remove();
+});
+
+test('the modules are those that the server has', async () => {
+  const modules = readdirSync(site.package).filter(name => name.endsWith('.js') && name !== 'global.js');
+  assert.ok(modules.includes('connect.js') && modules.includes('streams.js'));
+  for (const name of modules) {
+    const text = readFileSync(join(site.package, name), 'utf8');
+    assert.equal(text, readFileSync(join(publicPath, name), 'utf8'), name);
+    assert.equal(execFileSync('curl', ['-sk', '--fail', `${server.origin}/client/1/${name}`], {encoding: 'utf8'}), text, name);
+  }
+});
+
+test('it depends on nothing', () => {
+  const {dependencies, peerDependencies, scripts} = JSON.parse(readFileSync(join(site.package, 'package.json'), 'utf8'));
+  assert.deepEqual([dependencies, peerDependencies, scripts], [undefined, undefined, undefined]);
+});
+
+test('its sizes', async t => {
+  for (const [name, [first, all]] of Object.entries(limits)) {
+    const {outputFiles} = await build({
+      stdin: {contents: `export * from '${name}'`, resolveDir: site.directory}, bundle: true, splitting: true, minify: true, format: 'esm', write: false,
+      outdir: 'out', metafile: true,
+    });
+    const sizes = new Map(outputFiles.map(({path, contents}) => [path.split('/').pop() ?? '', {size: gzipSync(contents).length, text: Buffer.from(contents).toString()}]));
+    /** The files that one imports at once. @type {(name: string) => string[]} */
+    const imports = name => [name, ...[...(sizes.get(name)?.text ?? '').matchAll(/\bfrom"\.\/([^"]+)"/g)].flatMap(([, other]) => imports(other))];
+    const sum = (/** @type {Iterable<string>} */ names) => [...new Set(names)].reduce((total, name) => total + (sizes.get(name)?.size ?? 0), 0);
+    const measured = [sum(imports('stdin.js')), sum(sizes.keys())];
+    t.diagnostic(`${name}: ${measured[0]} bytes first, ${measured[1]} in total`);
+    assert.ok(measured[0] <= first && measured[1] <= all, `${name}: got ${measured}, want at most ${first} and ${all}`);
+  }
+});
+
+for (const [module, moduleResolution] of [['esnext', 'bundler'], ['nodenext', 'nodenext']]) {
+  test(`the examples of the README compile in strict TypeScript, moduleResolution ${moduleResolution}`, () => {
+    assert.equal(examples.length, 4);
+    examples.forEach((code, i) => site.write(`example${i}.ts`, code));
+    site.write('misuse.ts', `import {connect} from 'inbox-client';
+      // @ts-expect-error the name of the callee is missing
+      await connect('https://example.org/inbox');
+      // @ts-expect-error there is no such state
+      (await connect('https://example.org/inbox', 'bob')).addEventListener('state', ({detail}) => detail === 'open');\n`);
+    site.write('tsconfig.json', JSON.stringify({
+      compilerOptions: {
+        strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, types: [], target: 'es2022', module, moduleResolution,
+        lib: ['es2023', 'dom', 'dom.iterable'],
+      },
+      include: ['*.ts'],
+    }));
+    const {status, stdout} = spawnSync(process.execPath, [tsc, '-p', site.directory], {encoding: 'utf8'});
+    assert.equal(status, 0, stdout);
+  });
+}
+
+test('the example for Node.js receives its message', () => {
+  const code = examples.at(-1)?.replaceAll('https://example.org', server.origin).replace('console.log(from, data)', '{ console.log(from, data.hello, inbox.transport); inbox.release(); }');
+  site.write('node.js', code ?? '');
+  const output = execFileSync(process.execPath, ['node.js'], {cwd: site.directory, encoding: 'utf8', timeout: 60_000, env: {...process.env, NODE_TLS_REJECT_UNAUTHORIZED: '0'}});
+  assert.match(output, /^carol there (poll|stream|websocket)$/m);
+});

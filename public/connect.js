@@ -1,0 +1,329 @@
+/**
+ * Calls between two clients in one step: a mailbox for the signals, STUN and TURN servers, a
+ * peer connection that recovers, and a data channel.
+ *
+ *     // Bob
+ *     const call = await answer('https://example.org/inbox', {name: 'bob', password: 'secret'});
+ *     call.channel.addEventListener('message', event => console.log(event.data));
+ *
+ *     // Alice
+ *     const call = await connect('https://example.org/inbox', 'bob');
+ *     await call.channel.send({hello: 'there'});
+ *
+ * The caller rings every few seconds until the callee makes an offer, so that both use fresh
+ * ICE servers, however late the callee comes. If two clients call each other at the same time,
+ * the call with the smaller id remains.
+ *
+ * A message over the mailboxes is one of these, or `{call, sealed}` with one of them encrypted:
+ * - {call, ring}: the caller rings. `ring` lists the kinds of its tracks
+ * - a Signal of peer.js
+ * - {call, bye}: the sender has closed the call; `bye` is 'closed', 'declined' or 'unreadable'
+ *
+ * The code of peer connections is loaded while the mailbox is opened.
+ */
+
+import {InboxError, randomClient as random} from './codec.js';
+import {Inbox} from './inbox.js';
+
+export {Inbox, InboxError};
+
+/** Maximum number of callers that ring, or whose calls connect, at a time. */
+const MAX_PENDING = 16;
+/** Number of calls that have ended whose late messages are recognized. */
+const MAX_ENDED = 100;
+/** Maximum number of characters of the id of a call. */
+const MAX_ID_LENGTH = 64;
+
+/**
+ * @typedef {import('./peer-call.js').Call} Call
+ * @typedef {import('./peer-call.js').CallState} CallState
+ * @typedef {import('./peer-call.js').CloseReason} CloseReason
+ * @typedef {import('./data-channel.js').DataChannel} DataChannel
+ *
+ * @typedef {object} CallSealer encrypts the signals, as a Sealer of seal.js
+ * @property {(signal: unknown, context: import('./seal.js').Context) => Promise<unknown>} seal
+ * @property {(envelope: unknown, context: import('./seal.js').Context) => Promise<any>} open
+ *
+ * @typedef {object} CallOptions
+ * @property {MediaStream | undefined} [stream] whose tracks are sent, one of each kind
+ * @property {CallSealer | undefined} [sealer] encrypts the signals. Both sides need one with the same secret
+ * @property {RTCIceServer[] | undefined} [iceServers] in place of those of the server
+ * @property {RTCIceTransportPolicy | undefined} [iceTransportPolicy] 'relay' uses TURN servers only
+ * @property {number | undefined} [maxMessageBytes] bounds the messages of data channels: 16 MiB by default
+ * @property {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [createConnection]
+ *   by default that of the browser
+ *
+ * @typedef {object} InboxOptions of the mailbox, if the first argument is a URL
+ * @property {string | undefined} [name] random by default
+ * @property {string | undefined} [password] random by default
+ * @property {typeof globalThis.fetch | undefined} [fetch]
+ * @property {typeof globalThis.WebSocket | undefined} [WebSocket]
+ *
+ * @typedef {CallOptions & InboxOptions & {signal?: AbortSignal | undefined}} ConnectOptions signal ends the attempt
+ * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept false declines the call;
+ *   options replace those of the listener
+ * @typedef {ConnectOptions & {accept?: Accept | undefined}} AnswerOptions accept is called for each caller
+ * @typedef {{call: CustomEvent<Call>, error: CustomEvent<InboxError>}} ListenerEvents
+ */
+
+/**
+ * Calls a mailbox. Resolves when the call is connected: the callee can come at any time. Rejects
+ * with the reason of the signal, or with an InboxError, such as `declined`, `unauthorized` or
+ * `superseded`.
+ * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
+ * @param {string} to the name of the callee
+ * @param {ConnectOptions} [options]
+ * @returns {Promise<Call>}
+ */
+export async function connect(server, to, options = {}) {
+  const line = await Line.open(server, options);
+  try {
+    for (;;) {
+      const call = new line.Call({line, id: random(), remote: to, role: 'caller', options});
+      if (await call.dial(options.signal)) return call;
+    }
+  } finally {
+    line.release();
+  }
+}
+
+/**
+ * Waits for a call, and resolves when it is connected. Rejects as connect does.
+ * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
+ * @param {AnswerOptions} options
+ * @returns {Promise<Call>}
+ */
+export async function answer(server, options) {
+  const listener = await listen(server, options);
+  const {signal} = options;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort);
+    listener.addEventListener('call', ({detail}) => resolve(detail));
+    listener.closed.then(reject);
+  }).finally(() => listener.close());
+}
+
+/**
+ * Receives the calls of a mailbox. Resolves when the server has the mailbox.
+ * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
+ * @param {AnswerOptions} options signal ends only the attempt to open the mailbox
+ * @returns {Promise<Listener>}
+ */
+export async function listen(server, options) {
+  const line = await Line.open(server, options);
+  if (line.listener) throw new InboxError('listening', 'the mailbox has a listener already');
+  return new Listener(line, options);
+}
+
+/**
+ * Listener receives calls. Events, both with a `detail`:
+ * - call: a {@link Call} that is connected
+ * - error: an {@link InboxError}: a caller that the sealer refuses, or a permanent error of the mailbox
+ */
+export class Listener extends /** @type {import('./events.js').TypedTarget<ListenerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
+  /** Callers whose calls are not connected. @type {Map<string, Call>} */
+  #pending = new Map();
+  #line;
+  #options;
+  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => isPermanent(detail) && this.#emitError(detail);
+  #onSuperseded = () => this.#end(superseded());
+  #end = (/** @type {InboxError} */ _reason) => {};
+  /** Resolves to the reason when the listener has ended. @type {Promise<InboxError>} */
+  closed = new Promise(resolve => { this.#end = resolve; });
+
+  /**
+   * @param {Line} line
+   * @param {AnswerOptions} options
+   * @internal
+   */
+  constructor(line, options) {
+    super();
+    this.#line = line;
+    this.#options = options;
+    line.listener = this;
+    this.inbox.addEventListener('error', this.#onError);
+    this.inbox.addEventListener('superseded', this.#onSuperseded);
+    void this.closed.then(() => this.#onClosed());
+  }
+
+  get inbox() {
+    return this.#line.inbox;
+  }
+
+  /** Accepts no further calls. Connected ones continue. */
+  close() {
+    this.#end(new InboxError('closed', 'the listener was closed'));
+  }
+
+  #onClosed() {
+    this.inbox.removeEventListener('error', this.#onError);
+    this.inbox.removeEventListener('superseded', this.#onSuperseded);
+    this.#line.listener = null;
+    for (const call of this.#pending.values()) call.decline();
+    this.#line.release();
+  }
+
+  /**
+   * Handles the first message of a call. A newer one of the same caller replaces an older one.
+   * @param {string} from
+   * @param {{call: string}} message
+   * @internal
+   */
+  async ring(from, message) {
+    this.#pending.get(from)?.decline();
+    if (this.#pending.size >= MAX_PENDING) return; // it rings again
+    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: this.#options});
+    this.#pending.set(from, call);
+    try {
+      if (await call.pickUp(message)) this.dispatchEvent(new CustomEvent('call', {detail: call}));
+    } catch (error) {
+      this.#emitError(error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
+    } finally {
+      if (this.#pending.get(from) === call) this.#pending.delete(from);
+    }
+  }
+
+  /** @param {InboxError} detail */
+  #emitError(detail) {
+    this.dispatchEvent(new CustomEvent('error', {detail}));
+  }
+}
+
+/** Line is a mailbox with its calls. It closes a mailbox of its own after the last of its users. */
+class Line {
+  /** The lines of mailboxes that were passed. @type {WeakMap<Inbox, Line>} */
+  static #lines = new WeakMap();
+  /** @type {Listener | null} */
+  listener = null;
+  /** Calls that ring, by their callee. @type {Map<string, Call>} */
+  dialing = new Map();
+  /** @type {Map<string, Call>} */
+  #calls = new Map();
+  /** What is answered to a late message of a call that has ended, once. @type {Map<string, {remote: string, bye: unknown}>} */
+  #ended = new Map();
+  #users = 0;
+  #isOwner;
+
+  /**
+   * @param {Inbox} inbox
+   * @param {boolean} isOwner
+   * @param {typeof import('./peer-call.js').Call} Call
+   */
+  constructor(inbox, isOwner, Call) {
+    this.inbox = inbox;
+    this.#isOwner = isOwner;
+    this.Call = Call;
+    inbox.addEventListener('message', ({detail: {from, data}}) => this.#onMessage(from, data));
+  }
+
+  /**
+   * Opens the mailbox and returns its line, of which the caller is a user.
+   * @param {string | URL | Inbox} server
+   * @param {ConnectOptions} options
+   */
+  static async open(server, {name = random(), password = random(), fetch, WebSocket, signal}) {
+    signal?.throwIfAborted();
+    const loading = import('./peer-call.js');
+    loading.catch(() => {}); // handled below
+    const isOwner = !(server instanceof Inbox);
+    const inbox = isOwner ? new Inbox(server, {name, password, ...fetch && {fetch}, ...WebSocket && {WebSocket}}) : server;
+    try {
+      await started(inbox, signal);
+      const {Call} = await loading;
+      const line = Line.#lines.get(inbox) ?? new Line(inbox, isOwner, Call);
+      Line.#lines.set(inbox, line);
+      line.#users++;
+      return line;
+    } catch (error) {
+      if (isOwner) inbox.close();
+      throw error;
+    }
+  }
+
+  release() {
+    this.#users--;
+    if (this.#isOwner && this.#users === 0) this.inbox.release();
+  }
+
+  /** @param {string} id @param {Call} call */
+  add(id, call) {
+    this.#users++;
+    this.#calls.set(id, call);
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} remote
+   * @param {unknown} bye
+   */
+  remove(id, remote, bye) {
+    if (!this.#calls.delete(id)) return;
+    this.#ended.set(id, {remote, bye});
+    if (this.#ended.size > MAX_ENDED) this.#ended.delete(/** @type {string} */ (this.#ended.keys().next().value));
+    this.release();
+  }
+
+  /**
+   * Answers a late message of a call that has ended: its sender does not know that.
+   * @param {string} from
+   * @param {any} data
+   * @param {{remote: string, bye: unknown}} ended
+   */
+  #onLate(from, data, ended) {
+    if (from !== ended.remote || !ended.bye || data.bye) return;
+    this.inbox.send(from, ended.bye).catch(() => {}); // it has gone by now
+    ended.bye = null;
+  }
+
+  /**
+   * @param {string} from
+   * @param {any} data any value that arrived
+   */
+  #onMessage(from, data) {
+    const id = data?.call;
+    if (typeof id !== 'string' || id === '' || id.length > MAX_ID_LENGTH) return;
+    const ended = this.#ended.get(id);
+    if (ended) return this.#onLate(from, data, ended);
+    const call = this.#calls.get(id);
+    if (call) return call.remote === from ? call.receive(data) : undefined;
+    const dialing = this.dialing.get(from);
+    if (dialing) dialing.cross(data);
+    else void this.listener?.ring(from, data);
+  }
+}
+
+/**
+ * Starts a mailbox. Rejects if it is superseded, or the server refuses it permanently.
+ * @param {Inbox} inbox
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+async function started(inbox, signal) {
+  if (inbox.status === 'superseded') throw superseded();
+  let onError = (/** @type {CustomEvent<InboxError>} */ _event) => {};
+  let onAbort = () => {};
+  const failed = new Promise((_resolve, reject) => {
+    onError = ({detail}) => isPermanent(detail) && reject(detail);
+    onAbort = () => reject(signal?.reason);
+  });
+  inbox.addEventListener('error', onError);
+  signal?.addEventListener('abort', onAbort);
+  try {
+    const isOpen = inbox.status === 'open' || await Promise.race([inbox.start(), failed]);
+    if (!isOpen) throw inbox.status === 'closed' ? new InboxError('closed', 'the mailbox was closed') : superseded();
+  } finally {
+    inbox.removeEventListener('error', onError);
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Whether an error of a mailbox does not pass. A recipient that has gone is no error. @param {InboxError} error */
+function isPermanent({status, temporary, code}) {
+  return status >= 400 && !temporary && code !== 'no-inbox';
+}
+
+function superseded() {
+  return new InboxError('superseded', 'another client of this mailbox was started');
+}

@@ -1,0 +1,570 @@
+/** One call of connect.js: its signals, its peer connection and its data channels. */
+
+import {InboxError, MAX_RETRY_DELAY} from './codec.js';
+import {DataChannel} from './data-channel.js';
+import {IceServers} from './ice.js';
+import {Peer} from './peer.js';
+
+/** Milliseconds between two rings. The mailbox of a callee that has left takes them for a while. */
+const RING_INTERVAL = 5_000;
+/** Milliseconds that a call has to connect, for the caller and for the callee. The caller then makes another one. */
+const CALLER_TIME = 15_000;
+const CALLEE_TIME = 30_000;
+/** Milliseconds after which a call that does not recover is lost. */
+const LOST_TIME = 60_000;
+/** Milliseconds in which the data channel must answer when the path is connected again. */
+const PING_TIME = 10_000;
+/** Milliseconds that a last message has before the mailbox is closed. */
+const BYE_TIME = 2_000;
+/** Maximum milliseconds before a request is retried during a relayed call, whose relay is usually a part of the server. */
+const RELAYED_RETRY_DELAY = 2_000;
+/** Milliseconds for which ICE servers that were fetched early are used. Their credentials expire. */
+const FRESH_TIME = 60_000;
+/** Maximum number of data channels that the remote peer can create. */
+const MAX_CHANNELS = 64;
+/** The subprotocol of channels that carry the messages of data-channel.js. */
+const PROTOCOL = 'inbox.1';
+
+/** @type {readonly Kind[]} */
+const kinds = ['audio', 'video'];
+
+/**
+ * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./peer.js').Signal} Signal
+ * @typedef {'audio'|'video'} Kind
+ * @typedef {'caller'|'callee'} Role
+ * @typedef {'connecting'|'connected'|'reconnecting'|'closed'} CallState
+ * @typedef {'local'|'remote'|'lost'} CloseReason which side has closed the call; lost: its connection did not recover
+ * @typedef {{state: CustomEvent<CallState>, track: CustomEvent<{track: MediaStreamTrack, stream: MediaStream}>,
+ *   channel: CustomEvent<DataChannel>, path: CustomEvent<'direct'|'relayed'>, error: CustomEvent<any>}} CallEvents
+ *
+ * @typedef {object} Line the mailbox of the call, see connect.js
+ * @property {Inbox} inbox
+ * @property {Map<string, Call>} dialing
+ * @property {(id: string, call: Call) => void} add
+ * @property {(id: string, remote: string, bye: unknown) => void} remove
+ */
+
+/**
+ * Call is a call that is connected. Events, all with a `detail`:
+ * - state: the new {@link CallState}
+ * - track: {track, stream} when media of a remote track arrives; `stream` is remoteStream
+ * - channel: a {@link DataChannel} that the remote peer has created
+ * - path: 'direct' or 'relayed', when it changes
+ * - error: an Error during negotiation; the call can continue
+ */
+export class Call extends /** @type {import('./events.js').TypedTarget<CallEvents>} */ (/** @type {unknown} */ (EventTarget)) {
+  /** The remote tracks whose media has arrived. */
+  remoteStream = globalThis.MediaStream && new MediaStream();
+  #resolveClosed = (/** @type {CloseReason} */ _reason) => {};
+  /** Resolves when the call is closed. @type {Promise<CloseReason>} */
+  closed = new Promise(resolve => { this.#resolveClosed = resolve; });
+  /** @type {CallState} */
+  #state = 'connecting';
+  #isConnected = false;
+  /** Settles when the call is connected, with false if this attempt has failed. */
+  #settle = {resolve: (/** @type {boolean} */ _connected) => {}, reject: (/** @type {unknown} */ _error) => {}};
+  /** @type {Promise<boolean>} */
+  #connected = new Promise((resolve, reject) => { this.#settle = {resolve, reject}; });
+  /** @type {Peer | null} */
+  #peer = null;
+  /** @type {DataChannel | null} */
+  #channel = null;
+  /** Open channels but the first one. @type {Set<DataChannel>} */
+  #channels = new Set();
+  /** Whether the remote peer can know of the call. */
+  #rang = false;
+  /** Ends the rings. */
+  #ringing = new AbortController();
+  /** Ends the signals that are being sent. */
+  #signaling = new AbortController();
+  /** Settles when the signals before are encrypted. */
+  #sealing = Promise.resolve();
+  #receiving = Promise.resolve();
+  /** The last message, encrypted early because a page that closes has no time. @type {unknown} */
+  #bye = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {{at: number, servers: Promise<RTCIceServer[]>} | null} */
+  #early = null;
+  #id;
+  #remote;
+  #role;
+  #line;
+  #options;
+  #iceServers;
+  /** Removes the listeners of the mailbox and of the page. */
+  #unlisten = () => {};
+
+  /**
+   * @param {object} options
+   * @param {Line} options.line
+   * @param {string} options.id
+   * @param {string} options.remote the mailbox of the remote peer
+   * @param {Role} options.role
+   * @param {import('./connect.js').AnswerOptions} options.options
+   * @internal
+   */
+  constructor({line, id, remote, role, options}) {
+    super();
+    this.#line = line;
+    this.#id = id;
+    this.#remote = remote;
+    this.#role = role;
+    this.#options = options;
+    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization);
+    this.#connected.catch(() => {}); // handled by dial or pickUp
+    line.add(id, this);
+    this.#listen();
+    void this.#prepareBye();
+  }
+
+  /** The id of the call, which both sides know. */
+  get id() {
+    return this.#id;
+  }
+
+  /** The name of the mailbox of the remote peer. */
+  get remote() {
+    return this.#remote;
+  }
+
+  get inbox() {
+    return this.#line.inbox;
+  }
+
+  /** @returns {CallState} */
+  get state() {
+    return this.#state;
+  }
+
+  /** The data channel that each call has. */
+  get channel() {
+    return /** @type {DataChannel} */ (this.#channel);
+  }
+
+  /** The peer connection. */
+  get peer() {
+    return /** @type {Peer} */ (this.#peer);
+  }
+
+  /**
+   * Sends a track in place of the previous one of its kind; null stops sending.
+   * @param {Kind} kind
+   * @param {MediaStreamTrack | null} track
+   */
+  async setTrack(kind, track) {
+    await this.#peer?.setTrack(kind, track);
+  }
+
+  /**
+   * Creates another data channel. The remote peer gets the event `channel`.
+   * @param {string} label
+   * @returns {DataChannel}
+   */
+  createChannel(label) {
+    return this.#addChannel(this.peer.createDataChannel(label, {protocol: PROTOCOL}));
+  }
+
+  /** Returns the statistics of the connection. */
+  getStats() {
+    return this.peer.getStats();
+  }
+
+  /**
+   * Closes the call on both sides, after what was sent before. Resolves when it is closed, at the
+   * latest after ten seconds.
+   */
+  async close() {
+    if (this.#state === 'connected') await Promise.all([this.#channel, ...this.#channels].map(channel => channel?.close()));
+    this.#end('local');
+  }
+
+  /**
+   * Rings until the call is connected. Resolves to false if another attempt is due.
+   * @param {AbortSignal} [signal]
+   * @internal
+   */
+  async dial(signal) {
+    const {dialing} = this.#line;
+    const abort = () => this.#end('local', signal?.reason);
+    dialing.set(this.#remote, this);
+    signal?.addEventListener('abort', abort);
+    if (signal?.aborted) abort();
+    void this.#ring();
+    try {
+      return await this.#connected;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      if (dialing.get(this.#remote) === this) dialing.delete(this.#remote);
+    }
+  }
+
+  async #ring() {
+    const {signal} = this.#ringing;
+    const tracks = this.#options.stream?.getTracks().map(({kind}) => kind) ?? [];
+    try {
+      while (!signal.aborted) {
+        this.#early = {at: Date.now(), servers: this.#fetchIceServers()};
+        await this.#line.inbox.send(this.#remote, await this.#seal({call: this.#id, ring: tracks}), {wait: Infinity, signal});
+        this.#rang = true;
+        await new Promise(resolve => {
+          setTimeout(resolve, RING_INTERVAL);
+          signal.addEventListener('abort', resolve);
+        });
+      }
+    } catch (error) {
+      if (!signal.aborted) this.#end('local', error);
+    }
+  }
+
+  /**
+   * Handles the first message of a call, which must be a ring. Resolves to true when the call is
+   * connected, and to false if it is not a call any more.
+   * @param {{call: string}} message
+   * @internal
+   */
+  pickUp(message) {
+    this.receive(message);
+    return this.#connected;
+  }
+
+  /**
+   * Declines a call that is not connected.
+   * @internal
+   */
+  decline() {
+    this.#end('local', undefined, 'declined');
+  }
+
+  /**
+   * Handles the first message of a call from the mailbox that this call rings. The call with the
+   * smaller id remains.
+   * @param {{call: string}} data
+   * @internal
+   */
+  cross(data) {
+    if (this.#role === 'caller' && (this.#peer || data.call > this.#id)) return;
+    this.#receiving = this.#receiving.then(async () => {
+      const message = await this.#open(data, data.call, 'caller');
+      if (!message.ring || this.#isConnected || this.#state === 'closed') return;
+      this.#ringing.abort();
+      this.#peer?.close();
+      this.#peer = this.#channel = null;
+      this.#line.add(data.call, this);
+      this.#line.remove(this.#id, this.#remote, null);
+      this.#id = data.call;
+      this.#role = 'callee';
+      void this.#prepareBye();
+      await this.#offer(message.ring);
+    }).catch(() => {}); // not a message of a call
+  }
+
+  /**
+   * Handles a message of the remote peer.
+   * @param {any} data any value that arrived
+   * @internal
+   */
+  receive(data) {
+    this.#receiving = this.#receiving.then(() => this.#onMessage(data)).catch(error => this.#onUnreadable(error));
+  }
+
+  /** @param {any} data */
+  async #onMessage(data) {
+    const message = await this.#open(data, this.#id, this.#role === 'caller' ? 'callee' : 'caller');
+    if (this.#state === 'closed') return;
+    if (message.bye) return this.#onBye(message.bye);
+    if (message.ring) return this.#onRing(message.ring);
+    if (this.#peer) return void this.#peer.receive(message);
+    if (this.#role === 'callee' && !this.#rang) return this.#end('remote'); // late
+    if (this.#role === 'caller' && message.description?.type === 'offer') await this.#answer(message);
+  }
+
+  /** @param {unknown} error */
+  #onUnreadable(error) {
+    if (this.#role === 'callee' && !this.#rang) this.#end('local', error, 'unreadable');
+    else this.#emit('error', error);
+  }
+
+  /** @param {unknown} bye */
+  #onBye(bye) {
+    const refused = !this.#isConnected && this.#role === 'caller' && (bye === 'declined' || bye === 'unreadable');
+    if (refused) this.#end('remote', new InboxError(bye, bye === 'declined' ? 'the callee has declined the call' : 'the callee cannot read the signals'));
+    else this.#end('remote');
+  }
+
+  /** @param {unknown} ring */
+  #onRing(ring) {
+    if (this.#role !== 'callee' || this.#rang) return;
+    this.#rang = true;
+    void this.#accept(ring).catch(error => this.#end('local', error, 'declined'));
+  }
+
+  /** @param {unknown} ring */
+  async #accept(ring) {
+    const choice = await this.#options.accept?.(this.#remote) ?? true;
+    if (this.#state === 'closed') return;
+    if (choice === false) return this.decline();
+    if (choice !== true) this.#options = {...this.#options, ...choice};
+    await this.#offer(ring);
+  }
+
+  /**
+   * Makes the offer of the callee, with the tracks of both sides.
+   * @param {unknown} ring the kinds of the caller's tracks
+   */
+  async #offer(ring) {
+    const peer = await this.#connect(CALLEE_TIME);
+    if (!peer) return;
+    for (const kind of kinds) {
+      const track = this.#track(kind);
+      if (track || (Array.isArray(ring) && ring.includes(kind))) void peer.setTrack(kind, track);
+    }
+    this.#openChannel(peer);
+  }
+
+  /**
+   * Answers the offer of the callee.
+   * @param {Signal} offer
+   */
+  async #answer(offer) {
+    this.#ringing.abort();
+    const peer = await this.#connect(CALLER_TIME);
+    if (!peer) return;
+    for (const kind of kinds) {
+      const track = this.#track(kind);
+      if (track) void peer.setTrack(kind, track);
+    }
+    await peer.receive(offer);
+    if (this.#state !== 'closed') this.#openChannel(peer);
+  }
+
+  /**
+   * Creates the peer connection. Returns null if the call was closed meanwhile.
+   * @param {number} limit milliseconds that the call has to connect
+   */
+  async #connect(limit) {
+    this.#setTimer(limit, () => this.#end('local'));
+    const early = this.#early && Date.now() - this.#early.at < FRESH_TIME ? this.#early.servers : null;
+    const iceServers = await (early ?? this.#fetchIceServers());
+    if (this.#state === 'closed') return null;
+    const {iceTransportPolicy, createConnection} = this.#options;
+    const peer = new Peer({
+      call: this.#id, polite: this.#role === 'caller', twoWay: true, send: signal => this.#send(signal),
+      iceServers, fetchIceServers: () => this.#fetchIceServers(), iceTransportPolicy, connect: createConnection,
+    });
+    this.#peer = peer;
+    peer.addEventListener('state', () => peer === this.#peer && this.#onPeerState(peer));
+    peer.addEventListener('track', ({detail}) => this.#onTrack(detail.track));
+    peer.addEventListener('datachannel', ({detail}) => this.#onChannel(detail));
+    peer.addEventListener('error', ({detail}) => this.#emit('error', detail));
+    peer.addEventListener('path', ({detail}) => {
+      this.#line.inbox.maxRetryDelay = peer.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
+      this.#emit('path', detail);
+    });
+    return peer;
+  }
+
+  async #fetchIceServers() {
+    return this.#options.iceServers ?? await this.#iceServers.fetch();
+  }
+
+  /** @param {Kind} kind */
+  #track(kind) {
+    return this.#options.stream?.getTracks().find(track => track.kind === kind) ?? null;
+  }
+
+  /** Opens the channel that each call has: both sides create it, without a message. @param {Peer} peer */
+  #openChannel(peer) {
+    const channel = new DataChannel(peer.createDataChannel('data', {negotiated: true, id: 0}), this.#channelOptions);
+    this.#channel = channel;
+    channel.addEventListener('open', () => this.#onPeerState(peer));
+    channel.addEventListener('close', () => this.#isConnected && this.#end('remote'));
+  }
+
+  get #channelOptions() {
+    const {maxMessageBytes} = this.#options;
+    return maxMessageBytes === undefined ? {} : {maxMessageBytes};
+  }
+
+  /** @param {RTCDataChannel} channel */
+  #addChannel(channel) {
+    const added = new DataChannel(channel, this.#channelOptions);
+    this.#channels.add(added);
+    added.addEventListener('close', () => this.#channels.delete(added));
+    return added;
+  }
+
+  /** @param {RTCDataChannel} channel that the remote peer has created */
+  #onChannel(channel) {
+    if (channel.protocol !== PROTOCOL) return; // for a listener of the peer
+    if (this.#channels.size >= MAX_CHANNELS) return channel.close();
+    this.#emit('channel', this.#addChannel(channel));
+  }
+
+  /** A track that the remote peer does not send stays muted. @param {MediaStreamTrack} track */
+  #onTrack(track) {
+    const stream = this.remoteStream;
+    const onMedia = () => {
+      stream.addTrack(track);
+      this.#emit('track', {track, stream});
+    };
+    if (track.muted) track.addEventListener('unmute', onMedia, {once: true});
+    else onMedia();
+  }
+
+  /** @param {Peer} peer */
+  #onPeerState({state}) {
+    if (state === 'connected' && !this.#isConnected && this.#channel?.readyState === 'open') {
+      this.#isConnected = true;
+      clearTimeout(this.#timer);
+      this.#setState('connected');
+      this.#settle.resolve(true);
+    } else if (state === 'connected' && this.#state === 'reconnecting') {
+      void this.#verify();
+    } else if (state === 'reconnecting' && this.#state === 'connected') {
+      this.#setState('reconnecting');
+      this.#setTimer(LOST_TIME, () => this.#end('lost'));
+    }
+  }
+
+  /** Checks that data arrives again: in Firefox, the channels of a path that was dead for long can remain dead. */
+  async #verify() {
+    const works = await this.#channel?.ping(PING_TIME);
+    if (this.#state !== 'reconnecting' || this.#peer?.state !== 'connected') return;
+    if (!works) return this.#end('lost');
+    clearTimeout(this.#timer);
+    this.#setState('connected');
+  }
+
+  /**
+   * Calls a function after a time, or later while the server does not respond: signals wait then.
+   * @param {number} limit milliseconds
+   * @param {() => void} onEnd
+   */
+  #setTimer(limit, onEnd) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (!this.#isConnected && this.#line.inbox.status === 'retrying') this.#setTimer(limit, onEnd);
+      else onEnd();
+    }, limit);
+  }
+
+  /** Sends a signal after those before it. @param {Signal} signal */
+  #send(signal) {
+    const sealed = this.#seal(signal);
+    this.#sealing = this.#sealing.then(async () => {
+      const message = await sealed;
+      this.#line.inbox.send(this.#remote, message, {wait: Infinity, signal: this.#signaling.signal}).catch(error => {
+        if (!this.#isConnected) this.#end('local', error);
+      });
+    }).catch(error => this.#emit('error', error));
+  }
+
+  /**
+   * Encrypts a message, if the call has a sealer.
+   * @param {{call: string, [name: string]: unknown}} message
+   */
+  async #seal(message) {
+    const {sealer} = this.#options;
+    if (!sealer) return message;
+    const context = {from: this.#line.inbox.name, to: this.#remote, call: message.call, direction: this.#role};
+    return {call: message.call, sealed: await sealer.seal(message, context)};
+  }
+
+  /**
+   * Decrypts a message. One that refuses the call is not encrypted if the other side has another key.
+   * @param {any} data
+   * @param {string} call
+   * @param {Role} sender
+   */
+  async #open(data, call, sender) {
+    const {sealer} = this.#options;
+    if (!data.sealed && (!sealer || (data.bye && !this.#isConnected))) return data;
+    if (!sealer) throw new InboxError('unreadable', 'the remote peer encrypts its signals, and this one does not');
+    const context = {from: this.#remote, to: this.#line.inbox.name, call, direction: sender};
+    const message = await sealer.open(data.sealed, context).catch(cause => {
+      throw new InboxError('unreadable', `a signal of the remote peer was refused: ${cause.message}`, {cause});
+    });
+    if (message?.call !== call) throw new InboxError('unreadable', 'the signal names another call than its envelope');
+    return message;
+  }
+
+  async #prepareBye() {
+    const id = this.#id;
+    const bye = await this.#seal({call: id, bye: 'closed'}).catch(() => null);
+    if (id === this.#id) this.#bye = bye;
+  }
+
+  #listen() {
+    const {inbox} = this.#line;
+    const onConnection = (/** @type {CustomEvent<string>} */ {detail}) => this.#peer?.setSignaling(detail === 'restored');
+    const onSuperseded = () => {
+      if (this.#isConnected) this.#peer?.setSignaling(false);
+      else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
+    };
+    const onHide = () => {
+      if (this.#rang && this.#bye) inbox.sendLast(this.#remote, this.#bye);
+      this.#rang = false;
+      this.#end('local', new InboxError('closed', 'the page was closed'));
+    };
+    inbox.addEventListener('connection', onConnection);
+    inbox.addEventListener('superseded', onSuperseded);
+    globalThis.addEventListener?.('pagehide', onHide);
+    this.#unlisten = () => {
+      inbox.removeEventListener('connection', onConnection);
+      inbox.removeEventListener('superseded', onSuperseded);
+      globalThis.removeEventListener?.('pagehide', onHide);
+    };
+  }
+
+  /**
+   * Ends the call, and tells the remote peer so unless it has ended it.
+   * @param {CloseReason} reason
+   * @param {unknown} [error] why it was not connected; without one, another attempt is due
+   * @param {'closed'|'declined'|'unreadable'} [bye]
+   */
+  #end(reason, error, bye = 'closed') {
+    if (this.#state === 'closed') return;
+    clearTimeout(this.#timer);
+    this.#unlisten();
+    this.#ringing.abort();
+    this.#signaling.abort();
+    this.#peer?.close();
+    this.#setState('closed');
+    if (error === undefined) this.#settle.resolve(false);
+    else this.#settle.reject(error);
+    this.#resolveClosed(reason);
+    void this.#sendBye(reason, bye);
+  }
+
+  /**
+   * @param {CloseReason} reason
+   * @param {string} bye
+   */
+  async #sendBye(reason, bye) {
+    const {inbox} = this.#line;
+    const knows = this.#rang || this.#role === 'callee';
+    if (reason !== 'remote' && knows && inbox.status === 'open') {
+      const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
+      const limit = new Promise(resolve => setTimeout(resolve, BYE_TIME));
+      await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone
+    }
+    this.#line.remove(this.#id, this.#remote, this.#bye);
+  }
+
+  /** @param {CallState} state */
+  #setState(state) {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#emit('state', state);
+  }
+
+  /**
+   * @param {keyof CallEvents} type
+   * @param {unknown} detail
+   */
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, {detail}));
+  }
+}
