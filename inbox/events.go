@@ -155,7 +155,7 @@ func (s *eventStream) message(m Message) error {
 	if err != nil {
 		return err
 	}
-	defer inFlight.release()
+	defer inFlight.Release()
 	kind := mediatype.Short(m.ContentType)
 	event := eventstream.Event{ID: m.ID, From: m.From, Type: kind, IsBytes: kind == mediatype.Bytes, Body: m.Body}
 	return s.write(event.Write)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox/ice"
+	"inbox/inbox/internal/body"
 	"inbox/inbox/internal/login"
 	"inbox/inbox/internal/origin"
 	"inbox/inbox/internal/query"
@@ -128,7 +129,7 @@ type Handler struct {
 	access        Access // nil: every client
 	codePrefix    string
 	log           *slog.Logger
-	bodies        bodyBudget
+	bodies        *body.Budget
 	sockets       websocket.Conns
 	socketConfig  websocket.Config
 	socketURL     url.URL
@@ -162,7 +163,7 @@ func NewHandler(cfg Config) *Handler {
 	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
 	h.codePrefix, h.access = cfg.CodePrefix, cfg.Access
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
-	h.bodies.init(cfg.MaxInFlightBytes)
+	h.bodies = body.NewBudget(cfg.MaxInFlightBytes, ErrStoreFull)
 	h.socketConfig, h.socketURL = h.webSocketConfig(cfg), url.URL{Path: cfg.Path}
 	h.helloTimeout, h.enter, h.throttle = cfg.HelloTimeout, cfg.Enter, cfg.Throttle
 	h.clientFields = cfg.ClientFields

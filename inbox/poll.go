@@ -67,11 +67,11 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, rc *receiver, 
 		rc.requeue()
 	}
 	if len(m.Body) > body.InitialBytes {
-		inFlight := h.bodies.newReservation(h.payer(r))
-		if err := inFlight.reserve(int64(len(m.Body))); err != nil {
+		inFlight := h.bodies.NewReservation(h.payer(r))
+		if err := inFlight.Reserve(int64(len(m.Body))); err != nil {
 			return err // the message stays in the mailbox
 		}
-		defer inFlight.release()
+		defer inFlight.Release()
 	}
 	control := http.NewResponseController(w)
 	if h.writeTimeout > 0 {

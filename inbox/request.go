@@ -3,6 +3,7 @@ package inbox
 import (
 	"io"
 	"net/http"
+	"time"
 
 	"inbox/inbox/internal/body"
 )
@@ -27,7 +28,30 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 		_, err := io.ReadFull(r.Body, content)
 		return content, err
 	}
-	inFlight := h.bodies.newReservation(h.payer(r))
-	defer inFlight.release() // the store counts the bytes it gets
-	return body.Read(http.MaxBytesReader(w, r.Body, h.maxBytes), size, inFlight.reserve)
+	inFlight := h.bodies.NewReservation(h.payer(r))
+	defer inFlight.Release() // the store counts the bytes it gets
+	return body.Read(http.MaxBytesReader(w, r.Body, h.maxBytes), size, inFlight.Reserve)
+}
+
+// reserveBody returns a reservation for the body of a message that is written to a stream, and
+// waits for it; nil for a small body. An error ends the stream. The context of a WebSocket does not
+// end with its connection.
+func (h *Handler) reserveBody(r *http.Request, content []byte) (*body.Reservation, error) {
+	if len(content) <= body.InitialBytes {
+		return nil, nil
+	}
+	inFlight := h.bodies.NewReservation(h.payer(r))
+	for inFlight.Reserve(int64(len(content))) != nil {
+		select {
+		case <-time.After(retryEvery):
+			if !h.alive(r) {
+				return nil, http.ErrAbortHandler
+			}
+		case <-h.stopping.Done():
+			return nil, ErrStopping
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	return inFlight, nil
 }

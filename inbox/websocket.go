@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inbox/inbox/internal/body"
 	"inbox/inbox/internal/query"
 	"inbox/inbox/internal/wire"
 	"inbox/internal/problem"
@@ -120,7 +121,7 @@ type webSocket struct {
 	moreAt            time.Time // when messages are handed out again, after the client was read
 	helloBy           time.Time
 	freeFrame         time.Time // when the free frames are used up again
-	incomplete        *reservation
+	incomplete        *body.Reservation
 	pending           atomic.Int32    // sends that wait for their recipients
 	unanswered        atomic.Int32    // the same, until they are answered
 	pendingCtx        context.Context // nil before the first pending send
@@ -292,7 +293,7 @@ func (s *webSocket) Closed(error) {
 	s.over = true
 	s.release()
 	if s.incomplete != nil {
-		s.incomplete.release()
+		s.incomplete.Release()
 	}
 	s.leave()
 }
@@ -329,13 +330,13 @@ func (s *webSocket) Pong([]byte) {}
 // Buffer reserves memory for an incomplete message, which counts as a body.
 func (s *webSocket) Buffer(more int) bool {
 	if s.incomplete == nil {
-		s.incomplete = s.h.bodies.newReservation(s.h.payer(s.r))
+		s.incomplete = s.h.bodies.NewReservation(s.h.payer(s.r))
 	}
 	if more < 0 {
-		s.incomplete.give(int64(-more))
+		s.incomplete.Give(int64(-more))
 		return true
 	}
-	return s.incomplete.reserve(int64(more)) == nil
+	return s.incomplete.Reserve(int64(more)) == nil
 }
 
 // hello opens the mailbox with the credentials of the frame.

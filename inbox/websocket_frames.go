@@ -165,7 +165,7 @@ func (s *webSocket) writeMessage(m Message) error {
 	if err != nil {
 		return err
 	}
-	defer inFlight.release()
+	defer inFlight.Release()
 	short, kind := mediatype.Short(m.ContentType), websocket.Text
 	if short == mediatype.Bytes || !utf8.Valid(m.Body) {
 		kind = websocket.Binary

@@ -1,4 +1,5 @@
-// Package body reads the bodies of requests with memory for what has arrived.
+// Package body reads the bodies of requests with memory for what has arrived, and bounds those in
+// flight.
 package body
 
 import (

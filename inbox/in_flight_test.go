@@ -10,9 +10,9 @@ import (
 	"inbox/inbox"
 )
 
-// bodyBudgetRig has a budget of 4 MiB, of which one payer gets a quarter. The
+// inFlightRig has a budget of 4 MiB, of which one payer gets a quarter. The
 // names bob1 and bob2 have the same payer.
-func bodyBudgetRig(t *testing.T) *rig {
+func inFlightRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
 		c.MaxInFlightBytes = 4 << 20
 		c.Payer = func(r *http.Request) inbox.Payer {
@@ -25,7 +25,7 @@ func bodyBudgetRig(t *testing.T) *rig {
 // TestSlowBodiesAreCounted checks that bodies that are being read count against the
 // share of their payer.
 func TestSlowBodiesAreCounted(t *testing.T) {
-	s := bodyBudgetRig(t)
+	s := inFlightRig(t)
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	body, slow := io.Pipe()
 	r := request("alice", "POST", "/inbox?to=bob", "")
@@ -86,7 +86,7 @@ func (w *blockingWriter) Write(p []byte) (int, error) {
 // TestSlowReadersAreCounted checks that a message that is being written counts
 // against the reader, because it stays in memory when its mailbox is closed.
 func TestSlowReadersAreCounted(t *testing.T) {
-	s := bodyBudgetRig(t)
+	s := inFlightRig(t)
 	large := strings.Repeat("x", 700<<10)
 	leave := func(to string) {
 		s.do(to, "GET", "/inbox?wait=0", "")

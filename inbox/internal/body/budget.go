@@ -1,0 +1,67 @@
+package body
+
+import (
+	"sync/atomic"
+
+	"inbox/inbox/quota"
+)
+
+// Budget bounds the bytes of large bodies that are being read or written. They are in no mailbox:
+// one that is being written can outlive its mailbox. How long either takes is up to the client, so
+// they are shared among payers as a store's bytes are. Bodies of [InitialBytes] or less are not
+// counted. All methods can be called concurrently.
+type Budget struct {
+	maxBytes int64 // 0: no limit
+	full     error
+	ledger   *quota.Ledger
+	bytes    atomic.Int64
+}
+
+// NewBudget returns a budget of maxBytes; zero is no limit. full is the error when they are used up.
+func NewBudget(maxBytes int64, full error) *Budget {
+	return &Budget{maxBytes: maxBytes, full: full, ledger: quota.NewLedger(quota.Limits{MaxQueuedBytes: maxBytes})}
+}
+
+// Reservation is what one request holds of a budget. It is not for concurrent use.
+type Reservation struct {
+	budget  *Budget
+	payer   quota.Payer
+	account *quota.Account
+	bytes   int64
+}
+
+// NewReservation returns a reservation of nothing yet, which counts against a payer.
+func (b *Budget) NewReservation(p quota.Payer) *Reservation { return &Reservation{budget: b, payer: p} }
+
+// Reserve counts more bytes. If the payer or all have used up theirs, it counts none: the error is
+// [quota.ErrExceeded], or that of the budget.
+func (r *Reservation) Reserve(more int64) error {
+	b := r.budget
+	a, err := b.ledger.Charge(r.payer, quota.Usage{Bytes: more}, quota.Usage{Bytes: b.bytes.Load()})
+	if err != nil {
+		return err
+	}
+	if total := b.bytes.Add(more); b.maxBytes > 0 && total > b.maxBytes {
+		b.bytes.Add(-more)
+		b.ledger.Refund(a, quota.Usage{Bytes: more})
+		return b.full
+	}
+	r.account = a
+	r.bytes += more
+	return nil
+}
+
+// Give returns bytes to the budget.
+func (r *Reservation) Give(bytes int64) {
+	r.budget.bytes.Add(-bytes)
+	r.budget.ledger.Refund(r.account, quota.Usage{Bytes: bytes})
+	r.bytes -= bytes
+}
+
+// Release returns all of it to the budget. A second call does nothing, nor does a call of nil.
+func (r *Reservation) Release() {
+	if r == nil || r.bytes == 0 {
+		return
+	}
+	r.Give(r.bytes)
+}
