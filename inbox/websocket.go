@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -24,8 +23,6 @@ const (
 	maxPendingSends = 16
 	// defaultWriteTimeout is that of a handler without one.
 	defaultWriteTimeout = 10 * time.Second
-	// maxFieldBytes bounds what is kept of each of Config.ClientFields.
-	maxFieldBytes = 512
 	// closeTimeout bounds the wait for the close frame of a client.
 	closeTimeout = 5 * time.Second
 	// freeFrameInterval is how often a frame that acknowledges is free, and freeFrames how many
@@ -81,7 +78,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
 	if s.conn, err = websocket.Upgrade(w, r, &h.socketConfig); err != nil {
 		return nil // the connection is closed
 	}
-	s.r, started = h.detach(r), true
+	s.r, started = Detach(r, h.clientFields), true
+	s.r.URL = &h.socketURL
 	s.start()
 	return nil
 }
@@ -97,23 +95,6 @@ func refuseHandshake(w http.ResponseWriter, err error) error {
 		return errWebSocketVersion
 	}
 	return problem.BadRequest("the opening handshake", errors.New("is invalid: "+invalid.Reason))
-}
-
-// detach returns a request that can be used after its connection was hijacked: with the fields that
-// tell the client of a proxy, and without those that take memory.
-func (h *Handler) detach(r *http.Request) *http.Request {
-	header := http.Header{}
-	for _, name := range h.clientFields {
-		if value := strings.Join(r.Header[name], ","); value != "" {
-			// A proxy appends the client to what the client has sent.
-			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
-		}
-	}
-	detached := &http.Request{
-		Method: r.Method, URL: &h.socketURL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
-	}
-	return detached.WithContext(context.WithoutCancel(r.Context()))
 }
 
 // webSocket is a receiver and a sender on a WebSocket. The methods of websocket.Handler run one at
@@ -343,10 +324,9 @@ func (s *webSocket) Buffer(more int) bool {
 
 // hello opens the mailbox with the credentials of the frame.
 func (s *webSocket) hello(f wire.Frame) {
-	r := *s.r
-	r.Header = maps.Clone(s.r.Header)
-	r.SetBasicAuth(f.Name, f.Password)
-	name, key, err := s.h.logins.Read(&r, nil)
+	login := http.Request{Header: http.Header{}}
+	login.SetBasicAuth(f.Name, f.Password)
+	name, key, err := s.h.logins.Read(&login, nil)
 	if strings.Contains(f.Name, ":") { // it would end the name
 		name, err = "", problem.BadRequest("the user name", errors.New("has a colon"))
 	}

@@ -13,9 +13,6 @@ import (
 	"inbox/internal/websocket"
 )
 
-// maxFieldBytes bounds what is kept of each of Config.ClientFields.
-const maxFieldBytes = 512
-
 // connect serves an opening handshake. An error refuses it before the WebSocket; what a client has
 // to understand is a frame, because scripts cannot read the response.
 func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
@@ -57,7 +54,9 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 		refuseSocket(conn, reason, leave)
 		return nil
 	}
-	s.start(conn, h.detach(r), leave)
+	detached := inbox.Detach(r, h.ClientFields)
+	detached.URL = &h.url
+	s.start(conn, detached, leave)
 	return nil
 }
 
@@ -78,23 +77,6 @@ func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
 
 func isPlain(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
-}
-
-// detach returns a request that can be used after its connection was hijacked: with the fields that
-// tell the client of a proxy, and without those that take memory.
-func (h *Handler) detach(r *http.Request) *http.Request {
-	header := http.Header{}
-	for _, name := range h.ClientFields {
-		if value := strings.Join(r.Header[name], ","); value != "" {
-			// A proxy appends the client to what the client has sent.
-			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
-		}
-	}
-	detached := &http.Request{
-		Method: r.Method, URL: &h.url, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
-	}
-	return detached.WithContext(context.WithoutCancel(r.Context()))
 }
 
 // refuseSocket sends a frame and ends the connection.

@@ -44,7 +44,7 @@ type infoKey struct{}
 func WithInfo(ctx context.Context, c net.Conn) context.Context {
 	info := new(Info)
 	info.counted, _ = netconn.Find[counted](c)
-	return context.WithValue(inbox.ConnContext(ctx, c), infoKey{}, info)
+	return inbox.ConnContext(context.WithValue(ctx, infoKey{}, info), c)
 }
 
 // infoOf returns the information of a request's connection, or nil if it has none.
