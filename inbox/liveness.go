@@ -15,6 +15,7 @@ type connKey struct{}
 
 // connState is what the handler knows of a connection.
 type connState struct {
+	ctx    context.Context // of the connection, with the state
 	socket syscall.RawConn // nil if the connection has none
 	logins login.Memory
 }
@@ -24,13 +25,15 @@ type connState struct {
 // sends the same with each request costs less. Use it as the ConnContext of an
 // [http.Server], or call it from one. It unwraps TLS and other connections with a
 // NetConn method down to the first [syscall.Conn]; without one, requests of c
-// always count as alive.
+// always count as alive. What the functions of [Config] read from the context of a
+// request of a WebSocket must be in ctx.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	state := new(connState)
 	if conn, ok := netconn.Find[syscall.Conn](c); ok {
 		state.socket, _ = conn.SyscallConn() // nil if it is closed already
 	}
-	return context.WithValue(ctx, connKey{}, state)
+	state.ctx = context.WithValue(ctx, connKey{}, state)
+	return state.ctx
 }
 
 // stateOf returns the state of a request's connection, or nil without [ConnContext].

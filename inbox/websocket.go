@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -82,7 +81,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
 	if s.conn, err = websocket.Upgrade(w, r, &h.socketConfig); err != nil {
 		return nil // the connection is closed
 	}
-	s.r, started = websocket.Detach(r, h.clientFields, &h.socketURL), true
+	s.r, started = Detach(r, h.clientFields), true
+	s.r.URL = &h.socketURL
 	if h.access != nil {
 		keepToken(s.r, tokenOf(r))
 	}
@@ -344,11 +344,9 @@ func (s *webSocket) hello(f wire.Frame) {
 	if s.h.access != nil {
 		keepToken(s.r, query.Value(f.Query, "invite"))
 	}
-	r := *s.r
-	r.Header = http.Header{} // that of s.r can be nil
-	maps.Copy(r.Header, s.r.Header)
-	r.SetBasicAuth(f.Name, f.Password)
-	name, key, err := s.h.logins.Read(&r, nil)
+	login := http.Request{Header: http.Header{}}
+	login.SetBasicAuth(f.Name, f.Password)
+	name, key, err := s.h.logins.Read(&login, nil)
 	if strings.Contains(f.Name, ":") { // it would end the name
 		name, err = "", problem.BadRequest("the user name", errors.New("has a colon"))
 	}

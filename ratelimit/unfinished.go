@@ -78,7 +78,7 @@ func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 // completed its handshake; as net/http requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
-		h := &headerConn{Conn: c, memory: charge{limiter: u}, hello: watchedHello(c)}
+		h := &headerConn{Conn: c, memory: charge{limiter: u}, scan: new(headerscan.Scanner), hello: watchedHello(c)}
 		if t, ok := netconn.Find[*tls.Conn](c); ok {
 			return tlsConn{h, t}
 		}
@@ -240,10 +240,9 @@ func (c *helloConn) Close() error {
 // headerConn is charged for the header that it is receiving.
 type headerConn struct {
 	net.Conn
-	memory   charge
-	scan     headerscan.Scanner
-	hello    *helloConn // nil without TLS
-	hijacked bool
+	memory charge
+	scan   *headerscan.Scanner // nil once the connection is hijacked
+	hello  *helloConn          // nil without TLS
 }
 
 // NetConn returns the connection underneath, as tls.Conn does.
@@ -251,7 +250,7 @@ func (c *headerConn) NetConn() net.Conn { return c.Conn }
 
 // Hijacked ends the charging: what follows has no headers.
 func (c *headerConn) Hijacked() {
-	c.hijacked = true
+	c.scan = nil
 	c.memory.set(0, c.Conn)
 }
 
@@ -260,7 +259,7 @@ func (c *headerConn) Read(p []byte) (int, error) {
 	if n > 0 && c.hello != nil {
 		c.hello.deliver()
 	}
-	if c.hijacked {
+	if c.scan == nil {
 		return n, err
 	}
 	before := c.scan.Bytes

@@ -56,7 +56,9 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	h.answers[opened].Add(1)
-	s.start(conn, websocket.Detach(r, h.ClientFields, &h.url), leave)
+	detached := inbox.Detach(r, h.ClientFields)
+	detached.URL = &h.url
+	s.start(conn, detached, leave)
 	return nil
 }
 

@@ -20,7 +20,6 @@ import (
 
 	"inbox/inbox"
 	"inbox/internal/netconn"
-	"inbox/internal/websocket"
 )
 
 // Info is what is known of a connection, so that its requests need not determine it again.
@@ -45,7 +44,7 @@ type infoKey struct{}
 func WithInfo(ctx context.Context, c net.Conn) context.Context {
 	info := new(Info)
 	info.counted, _ = netconn.Find[counted](c)
-	return websocket.ConnContext(context.WithValue(inbox.ConnContext(ctx, c), infoKey{}, info))
+	return inbox.ConnContext(context.WithValue(ctx, infoKey{}, info), c)
 }
 
 // infoOf returns the information of a request's connection, or nil if it has none.
