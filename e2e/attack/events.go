@@ -25,6 +25,7 @@ func eventAttacks(seconds time.Duration) []attack {
 		{name: "event streams: supersede storm", run: supersedeStorm(false)},
 		{name: "event streams that never acknowledge", run: neverAcknowledge},
 		{name: "event streams: large fields, wrong IDs", run: oddStreams},
+		{name: "streams that are read slowly", slow: true, timeout: 3 * time.Minute, run: slowStreams(20 * seconds * time.Second)},
 		{name: "event streams never read", slow: true, timeout: 2 * time.Minute, flags: largeMessages, memory: 1536 << 20, run: unreadEvents},
 	}
 }
