@@ -16,6 +16,8 @@ const probeInterval = 60 * time.Millisecond
 // probe is a good client, which sends and receives messages during an attack.
 type probe struct {
 	client *e2e.Client
+	// exchange sends and receives a message. Nil does it through a mailbox.
+	exchange func(ctx context.Context) error
 
 	mu        sync.Mutex
 	latencies []time.Duration
@@ -50,6 +52,9 @@ func (g *probe) run(ctx context.Context) {
 }
 
 func (g *probe) relay(ctx context.Context) error {
+	if g.exchange != nil {
+		return g.exchange(ctx)
+	}
 	if err := g.client.Send(ctx, g.client.Name, "text/plain", []byte("to myself"), 0); err != nil {
 		return err
 	}
