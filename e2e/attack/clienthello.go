@@ -21,7 +21,7 @@ const (
 func replayedHellos(rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		hello := captureClientHello()
-		probes, stopProbes := s.startProbes(ctx, probeCount)
+		probes, stopProbes := s.startProbes(ctx, flooder{}, probeCount)
 		defer stopProbes()
 		var baseline, underFlood []time.Duration
 		for i := range rounds {

@@ -21,6 +21,7 @@ const floodEnv, floodAddrEnv = "ATTACK_FLOODER", "ATTACK_FLOODER_ADDR"
 var floods = map[string]func(s *scenario, ctx context.Context) (int64, int64){
 	oneFlooder.name:     oneFlooder.run,
 	networkFlooder.name: networkFlooder.run,
+	topicFlooder.name:   floodTopics,
 	"resets":            (*scenario).floodResets,
 	"pings":             (*scenario).floodPings,
 	"settings":          (*scenario).floodSettings,

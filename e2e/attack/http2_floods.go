@@ -93,7 +93,7 @@ func (s *scenario) floodRecords(ctx context.Context) (records, hungUp int64) {
 // measureFlood measures the latencies of good clients during a flood, and its CPU time.
 func measureFlood(flood string, d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		probes, stopProbes := s.startProbes(ctx, probeCount)
+		probes, stopProbes := s.startProbes(ctx, flooder{}, probeCount)
 		defer stopProbes()
 		var baseline, underFlood latencyPhases
 		began := s.cpu()

@@ -168,7 +168,7 @@ func (s *scenario) newGoodPeer(ctx context.Context, id, from string) (*probe, er
 		c.CloseNow()
 		return nil, fmt.Errorf("got %q, %v, want OPEN", text, err)
 	}
-	return &probe{peer: &goodPeer{c, id}}, nil
+	return &probe{exchange: (&goodPeer{c, id}).echo, end: func() { c.CloseNow() }}, nil
 }
 
 // besidePeers floods the server while good clients use it, half of them of PeerJS and half of

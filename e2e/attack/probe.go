@@ -16,7 +16,10 @@ const probeInterval = 60 * time.Millisecond
 // probe is a good client, which sends and receives messages during an attack.
 type probe struct {
 	client *e2e.Client
-	peer   *goodPeer // in place of client, if not nil
+	// exchange sends and receives a message, and end closes its connection. Without them, both
+	// are those of a mailbox.
+	exchange func(ctx context.Context) error
+	end      func()
 
 	mu        sync.Mutex
 	latencies []time.Duration
@@ -51,16 +54,16 @@ func (g *probe) run(ctx context.Context) {
 }
 
 func (g *probe) close() {
-	if g.peer != nil {
-		g.peer.conn.CloseNow()
+	if g.end != nil {
+		g.end()
 		return
 	}
 	g.client.HTTP.CloseIdleConnections()
 }
 
 func (g *probe) relay(ctx context.Context) error {
-	if g.peer != nil {
-		return g.peer.echo(ctx)
+	if g.exchange != nil {
+		return g.exchange(ctx)
 	}
 	if err := g.client.Send(ctx, g.client.Name, "text/plain", []byte("to myself"), 0); err != nil {
 		return err

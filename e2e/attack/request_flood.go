@@ -33,6 +33,10 @@ type flooder struct {
 	name  string // in floods
 	addrs int
 	conns int // per address
+	// flags are additional options of the server.
+	flags []string
+	// newProbe returns a good client; nil is one with a mailbox.
+	newProbe func(s *scenario, name, from string) *probe
 }
 
 var (
@@ -45,13 +49,13 @@ var (
 // though with the lowest priority. For comparison, it also floods another server.
 func requestFlood(f flooder, rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		controlTarget, err := start(s.program, attack{memory: minMemory})
+		controlTarget, err := start(s.program, attack{memory: minMemory, flags: f.flags})
 		if err != nil {
 			s.fail("start the server for comparison: %v", err)
 			return
 		}
 		defer controlTarget.quit()
-		probes, stopProbes := s.startProbes(ctx, probeCount)
+		probes, stopProbes := s.startProbes(ctx, f, probeCount)
 		defer stopProbes()
 		var baseline, underFlood, control, underFloodRampUp, controlRampUp latencyPhases
 		var answered, refused int64
@@ -147,9 +151,14 @@ func (s *scenario) floodPhase(ctx context.Context, from flooder, target *scenari
 }
 
 // startProbes runs n good clients until stopProbes is called.
-func (s *scenario) startProbes(ctx context.Context, n int) (probes []*probe, stopProbes func()) {
+func (s *scenario) startProbes(ctx context.Context, f flooder, n int) (probes []*probe, stopProbes func()) {
 	for i := range n {
-		probes = append(probes, newProbe(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)))
+		name, from := fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)
+		g := newProbe(s, name, from)
+		if f.newProbe != nil {
+			g = f.newProbe(s, name, from)
+		}
+		probes = append(probes, g)
 	}
 	return probes, s.runProbes(ctx, probes)
 }

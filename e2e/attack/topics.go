@@ -21,6 +21,7 @@ var withTopics = []string{"-compat", "topics"}
 // topicAttacks returns the attacks on topics.
 func topicAttacks(seconds time.Duration) []attack {
 	return []attack{
+		{name: "topics: floods, junk, large frames and many topics at once", flags: withTopics, measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(topicFlooder, 4*int(seconds))},
 		{name: "topics: publication flood, one address", flags: withTopics, timeout: 2 * time.Minute, run: topicFlood(3 * seconds * time.Second)},
 		{name: "topics: members that never read", flags: withTopics, timeout: 2 * time.Minute, run: unreadTopics(3 * seconds * time.Second)},
 		{name: "topics: 20,000 topics", flags: withTopics, timeout: 2 * time.Minute, run: manyTopics},
@@ -277,15 +278,123 @@ func manyTopics(ctx context.Context, s *scenario) {
 	s.addFigure("%d topics of %d addresses", joined.Load(), topics/perAddr)
 }
 
+// topicFlooder makes all attacks on topics at once. Its publications come from one address.
+var topicFlooder = flooder{name: "topics", addrs: 1, flags: withTopics, newProbe: newMember}
+
+const floodingSockets = 50
+
+// floodTopics floods a topic from one address, and sends junk, frames of 8 MiB and subscriptions to
+// many topics from others, until ctx ends. It returns how many publications were delivered.
+func floodTopics(s *scenario, ctx context.Context) (published, _ int64) {
+	var delivered atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() { s.publishTo(ctx, "room", &delivered) })
+	for i := range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				s.sendJunk(ctx, attackerAddr(1+i))
+			}
+		})
+		wg.Go(func() { s.holdTopics(ctx, attackerAddr(5+i)) })
+	}
+	wg.Wait()
+	return delivered.Load(), 0
+}
+
+// publishTo publishes to a topic from 50 sockets of one address, all of them members, and counts the
+// publications that the first one receives.
+func (s *scenario) publishTo(ctx context.Context, topic string, delivered *atomic.Int64) {
+	subscription := `{"type":"subscribe","topics":["` + topic + `"]}`
+	frame := `{"type":"publish","topic":"` + topic + `","data":"` + strings.Repeat("x", 1000) + `"}`
+	var all []*topicSocket // the flood uses up the tokens of further connections
+	for range floodingSockets {
+		if t, err := s.dialTopics(ctx, attackerAddr(0)); err == nil {
+			defer t.Close()
+			all = append(all, t)
+		}
+	}
+	parallel(len(all), floodingSockets, func(i int) {
+		t := all[i]
+		go func() {
+			for _, _, err := t.receive(); err == nil; _, _, err = t.receive() {
+				if i == 0 {
+					delivered.Add(1)
+				}
+			}
+		}()
+		for err := t.send(subscription); err == nil && ctx.Err() == nil; err = t.send(frame) {
+		}
+	})
+}
+
+// sendJunk sends junk and a frame that is too large on a connection.
+func (s *scenario) sendJunk(ctx context.Context, from string) {
+	t, err := s.dialTopics(ctx, from)
+	if err != nil {
+		sleep(ctx, 100*time.Millisecond)
+		return
+	}
+	defer t.Close()
+	for _, text := range topicJunkTexts {
+		if t.send(text) != nil {
+			return
+		}
+	}
+	_ = t.send(strings.Repeat(" ", largeFrameBytes)) // the server closes the connection meanwhile
+}
+
+// holdTopics subscribes to 500 topics of one address until ctx ends.
+func (s *scenario) holdTopics(ctx context.Context, from string) {
+	for i := range 10 {
+		t, err := s.dialTopics(ctx, from)
+		if err != nil {
+			continue
+		}
+		defer t.Close()
+		names := make([]string, 50)
+		for n := range names {
+			names[n] = fmt.Sprintf(`"%s %s %d %d"`, strings.Repeat("long name ", 20), from, i, n)
+		}
+		_ = t.send(`{"type":"subscribe","topics":[` + strings.Join(names, ",") + `]}`) // the good clients show the effect
+	}
+	<-ctx.Done()
+}
+
+// newMember returns a good client that publishes to a topic of its own.
+func newMember(s *scenario, name, from string) *probe {
+	g := newProbe(s, name, from)
+	var t *topicSocket
+	g.exchange = func(ctx context.Context) (err error) {
+		if t == nil {
+			if t, err = s.dialTopics(ctx, from); err == nil {
+				err = t.send(`{"type":"subscribe","topics":["` + name + `"]}`)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		t.SetDeadline(time.Now().Add(20 * time.Second))
+		if err = t.send(`{"type":"publish","topic":"` + name + `","data":"announce"}`); err == nil {
+			_, _, err = t.receive()
+		}
+		return err
+	}
+	return g
+}
+
+// topicJunkTexts are no frames of a client.
+var topicJunkTexts = []string{
+	"", " ", "{", "null", "7", `""`, "[]", "{}", `{"type":7}`, `{"type":"subscribe","topics":7}`, `{"type":"subscribe","topics":{"a":1}}`,
+	`{"type":"subscribe","topics":[[[[]]],null,{}]}`, `{"type":"publish"}`, `{"type":"publish","topic":{}}`, `{"type":"unsubscribe","topics":"a"}`,
+	strings.Repeat("[", 60<<10), `{"type":"publish","topic":"x","clients":` + strings.Repeat("9", 60<<10) + `}`,
+}
+
+const largeFrameBytes = 8 << 20
+
 // topicJunk sends what is no frame of a client, after which the connection must go on, and frames
 // that are too large, which must close it with 1009.
 func topicJunk(ctx context.Context, s *scenario) {
-	junk := []string{
-		"", " ", "{", "null", "7", `""`, "[]", "{}", `{"type":7}`, `{"type":"subscribe","topics":7}`, `{"type":"subscribe","topics":{"a":1}}`,
-		`{"type":"subscribe","topics":[[[[]]],null,{}]}`, `{"type":"publish"}`, `{"type":"publish","topic":{}}`, `{"type":"unsubscribe","topics":"a"}`,
-		strings.Repeat("[", 60<<10), `{"type":"publish","topic":"x","clients":` + strings.Repeat("9", 60<<10) + `}`,
-	}
-	const rounds, large = 20, 8 << 20
+	const rounds = 20
 	var frames, tooBig atomic.Int64
 	besideGoodMember(ctx, s, func() {
 		parallel(rounds, 10, func(i int) {
@@ -296,7 +405,7 @@ func topicJunk(ctx context.Context, s *scenario) {
 			}
 			defer t.Close()
 			t.SetDeadline(time.Now().Add(30 * time.Second))
-			for _, text := range junk {
+			for _, text := range topicJunkTexts {
 				if err := t.send(text); err != nil {
 					s.fail("after junk: %v", err)
 				}
@@ -308,7 +417,7 @@ func topicJunk(ctx context.Context, s *scenario) {
 			if _, text, err := t.receive(); string(text) != `{"type":"pong"}` {
 				s.fail("after junk: got %q and %v, want a pong", text, err)
 			}
-			go t.send(strings.Repeat(" ", large)) // the connection is closed meanwhile
+			go t.send(strings.Repeat(" ", largeFrameBytes)) // the connection is closed meanwhile
 			if first, payload, err := t.receive(); first == finalClose && len(payload) >= 2 && binary.BigEndian.Uint16(payload) == 1009 {
 				tooBig.Add(1)
 			} else {

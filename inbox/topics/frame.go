@@ -2,7 +2,6 @@ package topics
 
 import (
 	"bytes"
-	"encoding/json"
 	"strconv"
 )
 
@@ -36,7 +35,7 @@ type frame struct {
 // that occurs twice, the last one counts, as in browsers.
 func parseFrame(text []byte) (f frame) {
 	text = bytes.Trim(text, space)
-	if len(text) == 0 || text[0] != '{' || !json.Valid(text) {
+	if len(text) == 0 || text[0] != '{' || !isValid(text) {
 		return frame{}
 	}
 	f.text = text

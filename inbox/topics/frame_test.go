@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -48,6 +49,45 @@ func TestParseFrame(t *testing.T) {
 	}
 }
 
+func TestIsValid(t *testing.T) {
+	nested := func(n int, open, end string) string {
+		return strings.Repeat(open, n) + "1" + strings.Repeat(end, n)
+	}
+	for _, text := range []string{
+		`0`, `-0`, `-1.50e+10`, `1E-2`, `01`, `+1`, `.5`, `1.`, `1e`, `1e+`, `-`, `--1`, `0x1`, `1 2`, `Infinity`,
+		`true`, `tru`, `truex`, `nul`, `false`, `null`, `True`, ``, ` `, `""`, `"`, `"\"`, `"\\"`, `"\u00aF"`, `"\u00a"`, `"\u00ag"`, `"\x"`, `"\`,
+		"\"\n\"", "\"\x7f\"", "\"\x00\"", `"é" `, `[]`, `[ ]`, `[1,]`, `[,1]`, `[1 2]`, `[1,[2,{}],"]"]`, `[`, `]`, `[}`, `[1}`, `[[]`,
+		`{}`, `{ }`, `{"a":1}`, `{"a":1,}`, `{,}`, `{"a"}`, `{"a":}`, `{a:1}`, `{1:1}`, `{"a":1 "b":2}`, `{"a":1,"b":[{"c":{}}]}`, `{"a":1]`, `{"a"::1}`,
+		`{"a":1}}`, `{"a":1}x`, "\ufeff{}", "\v1", "{\"a\"\t:\r\n1 , \"b\" :2}",
+		nested(maxDepth, "[", "]"), nested(maxDepth, `{"a":`, "}"), nested(maxDepth, "[", "}"),
+	} {
+		if got, want := isValid([]byte(text)), json.Valid([]byte(text)); got != want {
+			t.Errorf("%.40q: got %v, want %v", text, got, want)
+		}
+	}
+	for _, text := range []string{nested(maxDepth+1, "[", "]"), nested(maxDepth+1, `{"a":`, "}"), strings.Repeat("[", 1<<20)} {
+		if isValid([]byte(text)) {
+			t.Errorf("%.40q is valid, want it to be too deep", text)
+		}
+	}
+}
+
+// FuzzIsValid compares with encoding/json.
+func FuzzIsValid(f *testing.F) {
+	for _, text := range []string{
+		`{"type":"publish","topic":"a","data":{"type":"signal","signal":{"sdp":"v=0\r\n"}}}`, `[1,-2.5e+3,true,false,null,"\u00e9\"",{"a":[]}]`,
+		`{"a":1,}`, `[1,]`, `01`, `"\x"`, `{"a" 1}`, "\"\t\"", `[[[{}]]]`, ` {} {}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		isDeep := bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) > maxDepth
+		if got, want := isValid(text), json.Valid(text); got != want && !isDeep {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	})
+}
+
 func TestDeliveredFrames(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"as it came", `{"type":"publish","topic":"a","data":{"clients":7},"x":[1, 2]}`, `{"type":"publish","topic":"a","data":{"clients":7},"x":[1, 2],"clients":3}`},
@@ -82,6 +122,9 @@ func FuzzParseFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if !utf8.Valid(text) {
 			return // no text of a WebSocket
+		}
+		if bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) > maxDepth {
+			return // encoding/json accepts what is deeper
 		}
 		f := parseFrame(text)
 		var object map[string]json.RawMessage

@@ -6,7 +6,7 @@ import (
 	"iter"
 )
 
-// The functions below read JSON that json.Valid has accepted. They copy and allocate nothing, and
+// The functions below read JSON that isValid has accepted. They copy and allocate nothing, and
 // keep what they do not know, which json.Unmarshal into a struct would not.
 
 const space = " \t\r\n"
@@ -79,7 +79,12 @@ func valueLen(b []byte) int {
 
 // stringLen returns the length of the string at the beginning of b, with its quotes.
 func stringLen(b []byte) int {
-	for i := 1; i < len(b); i++ {
+	end := 1 + bytes.IndexByte(b[1:], '"')
+	escape := bytes.IndexByte(b[:end], '\\')
+	if escape < 0 {
+		return end + 1
+	}
+	for i := escape; i < len(b); i++ {
 		switch b[i] {
 		case '\\':
 			i++

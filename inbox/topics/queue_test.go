@@ -104,7 +104,8 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// flood publishes frames to a room, of which c is a member, until done, and returns how many.
+// flood publishes frames to a room until done, and returns how many. The client is a member, and reads
+// its copy of each, so that its own queue is never full.
 func flood(t *testing.T, c *client, frame func(i int) string, done func() bool) (n int) {
 	t.Helper()
 	for deadline := time.Now().Add(testTimeout); !done(); n++ {

@@ -82,9 +82,12 @@ for (const {name, browser: engine, flags} of setups) {
     /** @param {string} title @param {(room: string) => Promise<void>} run */
     const step = (title, run) => t.test(title, async () => {
       for (let round = 1; round <= rounds; round++) {
-        await run(`${title} ${round}`);
-        await Promise.all(pages.map(page => page.close()));
-        pages = [];
+        try {
+          await run(`${title} ${round}`);
+        } finally {
+          await Promise.all(pages.map(page => page.close()));
+          pages = [];
+        }
       }
     });
 
