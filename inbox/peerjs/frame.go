@@ -3,7 +3,6 @@ package peerjs
 import (
 	"bytes"
 	"encoding/json"
-	"unicode/utf8"
 )
 
 // frameType is the type of a frame.
@@ -72,13 +71,13 @@ type frame struct {
 // isHeartbeat reports whether a frame is a heartbeat, as the client writes it.
 func isHeartbeat(text []byte) bool { return bytes.Equal(text, heartbeatText) }
 
-// parseFrame parses a frame, which is a JSON object of type, dst and payload; other members do not
+// parseFrame parses a text of valid UTF-8, which is a frame if it is a JSON object of type, dst and payload; other members do not
 // matter. The type is other if it is none.
 func parseFrame(text []byte) (f frame) {
 	if isHeartbeat(text) {
 		return frame{kind: heartbeat}
 	}
-	if !utf8.Valid(text) || !json.Valid(text) {
+	if !json.Valid(text) {
 		return f
 	}
 	p := scanner{text: text}

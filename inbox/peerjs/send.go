@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"inbox/inbox"
 	"inbox/inbox/quota"
@@ -38,8 +39,11 @@ type queues struct {
 func (q *queue) isFull() bool { return len(q.bodies) >= maxQueueFrames || q.bytes >= maxQueueBytes }
 
 // Message handles a frame. Junk does not matter.
-func (s *session) Message(_ websocket.Kind, payload []byte) {
-	f := parseFrame(payload)
+func (s *session) Message(kind websocket.Kind, payload []byte) {
+	f := frame{}
+	if kind == websocket.Text || utf8.Valid(payload) {
+		f = parseFrame(payload)
+	}
 	s.h.frames[f.kind].Add(1)
 	switch {
 	case s.isOver(), f.kind == other, f.kind == heartbeat:
