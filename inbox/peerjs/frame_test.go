@@ -46,7 +46,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		got := parseFrame(text)
 		var members map[string]json.RawMessage
-		if json.Unmarshal(text, &members) != nil {
+		if json.Unmarshal(text, &members) != nil || members == nil {
 			if got.kind != other {
 				t.Fatalf("got %v for what is no object", got.kind)
 			}
@@ -69,12 +69,33 @@ func FuzzFrame(f *testing.F) {
 			Type, Src, Dst string
 			Payload        json.RawMessage
 		}
-		body := appendFrame(nil, got.kind, string(quote("a \"b\"")), got.dst, got.payload)
+		if got.dst == "" {
+			got.dstText = quote("")
+		}
+		body := appendFrame(nil, got.kind, string(quote("a \"b\"")), got.dstText, got.payload)
 		if err := json.Unmarshal(body, &out); err != nil || out.Type != got.kind.String() || out.Src != `a "b"` || out.Dst != got.dst {
 			t.Fatalf("got %s (%v)", body, err)
 		}
 		if typeOf(body) != got.kind {
 			t.Fatalf("got %v for %s", typeOf(body), body)
+		}
+	})
+}
+
+// FuzzJSON compares the scanner with encoding/json.
+func FuzzJSON(f *testing.F) {
+	for _, seed := range []string{
+		`{"a":[1,-0.5e+7,true,false,null,"\u00e9\n\"",{}]}`, `01`, `1.`, `-`, `"\x"`, `"\u12"`, `[1,]`, `{"a":}`, `{"a" 1}`, "\"\n\"", `{,}`, `[`, `tru`, `1 2`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s := jsonScanner{text: text}
+		got := s.value(0)
+		s.skipSpace()
+		got = got && s.at == len(text)
+		if want := json.Valid(text); got != want && (got || bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) < maxDepth) {
+			t.Errorf("%q: got %v, want %v", text, got, want)
 		}
 	})
 }

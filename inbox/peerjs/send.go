@@ -61,7 +61,7 @@ func (s *session) send(f frame) {
 		s.expire(f)
 		return
 	}
-	body := appendFrame(make([]byte, 0, len(f.payload)+len(f.dst)+len(s.src)+64), f.kind, s.src, f.dst, f.payload)
+	body := appendFrame(make([]byte, 0, len(f.payload)+len(f.dstText)+len(s.src)+64), f.kind, s.src, f.dstText, f.payload)
 	if f.kind.waits() && s.enqueue(f, body, false) {
 		return
 	}
@@ -88,7 +88,7 @@ func (s *session) expire(f frame) {
 func (s *session) writeExpire(conn *websocket.Conn, dst string) {
 	if conn != nil {
 		s.h.answers[expired].Add(1)
-		_ = conn.Write(websocket.Text, appendFrame(nil, expire, string(quote(dst)), s.id, nil)) // an error ends the connection
+		_ = conn.Write(websocket.Text, appendFrame(nil, expire, string(quote(dst)), []byte(s.src), nil)) // an error ends the connection
 	}
 }
 
