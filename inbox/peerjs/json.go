@@ -122,6 +122,9 @@ var plain = func() (is [256]bool) {
 	return is
 }()
 
+// escaped are the bytes that can follow a backslash, besides u.
+var escaped = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
+
 // str skips a string.
 func (s *jsonScanner) str() bool {
 	if s.peek() != '"' {
@@ -143,7 +146,7 @@ func (s *jsonScanner) str() bool {
 				return false
 			}
 			at += 5
-		case bytes.IndexByte([]byte(`"\/bfnrt`), text[at]) < 0:
+		case !escaped[text[at]]:
 			return false
 		default:
 			at++
