@@ -107,7 +107,15 @@ func TestGuard(t *testing.T) {
 			s.dial("x", "another", "a").expect(string(idTakenFrame))
 			s.open("x", "t", "a")
 		}},
-		{"too many absent ids: frames are read later", inbox.UnknownRecipient, 2, func(s *testServer) { s.open("x", "t", "a").expectNothing() }},
+		{"too many absent ids: frames are read later", inbox.UnknownRecipient, 2, func(s *testServer) {
+			x := s.open("x", "t", "a")
+			x.message("OFFER", "nobody", `1`)
+			x.expectFrom("EXPIRE", "nobody", "")
+			x.expectNothing()
+			if left := s.Guard.(*refusing).left.Load(); left >= 0 {
+				s.t.Errorf("the guard would refuse %d more", left)
+			}
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -69,9 +69,15 @@ func (s *session) send(f frame) {
 	switch {
 	case err == nil, !f.kind.waits(), errors.Is(err, inbox.ErrStopping):
 	case !s.enqueue(f, body, true): // too many absent ids
-		s.h.Guard.Record(s.r, inbox.UnknownRecipient, "")
+		s.miss(s.r)
 		s.expire(f)
 	}
+}
+
+// miss charges the client for a recipient that is absent.
+func (s *session) miss(r *http.Request) {
+	s.h.Guard.Record(r, inbox.UnknownRecipient, "")
+	s.missed.Store(true)
 }
 
 func (s *session) message(body []byte) inbox.Message {
@@ -167,7 +173,7 @@ func (s *session) sendQueue(ctx context.Context, r *http.Request, dst string, bo
 			continue
 		}
 		if errors.Is(err, inbox.ErrNoInbox) {
-			s.h.Guard.Record(r, inbox.UnknownRecipient, "")
+			s.miss(r)
 		}
 		s.mu.Lock()
 		conn, isTold := s.conn, q.dropped

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -21,7 +22,7 @@ const (
 	freeFrames        = 4
 	// A ping acknowledges up to pingEvery messages, and follows the first of them after pingDelay:
 	// with its pong, it costs as much as a message.
-	pingEvery = 8
+	pingEvery = 16
 	pingDelay = 10 * time.Millisecond
 )
 
@@ -55,6 +56,8 @@ type session struct {
 	discard   bool          // acked has to be discarded
 	left      bool          // the client has sent a LEAVE without a recipient
 	buffered  charge        // an incomplete message
+
+	missed atomic.Bool // a recipient was absent since the guard was last asked
 
 	attending sync.Mutex // of what other nodes want, while the line is lost
 	attended  uint64     // the last of their messages
@@ -473,12 +476,13 @@ func (s *session) Allow(kind websocket.Kind, payload []byte) time.Duration {
 		if s.isBlocked() {
 			return s.throttled(putRetry)
 		}
-		if s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
+		if s.missed.Load() && s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
 			if !s.h.Alive(s.r) { // what it has sent would be read for minutes
 				s.conn.Close(websocket.TryAgainLater, "too many absent ids")
 			}
 			return s.throttled(retryEvery)
 		}
+		s.missed.Store(false)
 	}
 	return s.throttled(s.h.Throttle(s.r))
 }
