@@ -3,7 +3,6 @@ package peerjs
 import (
 	"bytes"
 	"encoding/json"
-	"unicode/utf8"
 )
 
 // frameType is the type of a frame.
@@ -66,34 +65,23 @@ func errorFrame(text string) []byte {
 type frame struct {
 	kind    frameType
 	dst     string
+	dstText []byte // dst as JSON; valid with dst
 	payload []byte // JSON; nil if there is none
 }
 
 // isHeartbeat reports whether a frame is a heartbeat, as the client writes it.
 func isHeartbeat(text []byte) bool { return bytes.Equal(text, heartbeatText) }
 
-// parseFrame parses a frame, which is a JSON object of type, dst and payload; other members do not
-// matter. The type is other if it is none.
+// parseFrame parses a text of valid UTF-8, which is a frame if it is a JSON object of type, dst and
+// payload; other members do not matter. The type is other if it is none.
 func parseFrame(text []byte) (f frame) {
 	if isHeartbeat(text) {
 		return frame{kind: heartbeat}
 	}
-	if !utf8.Valid(text) || !json.Valid(text) {
-		return f
-	}
-	p := scanner{text: text}
-	if p.next() != '{' {
-		return f
-	}
-	for p.at++; p.next() == '"'; {
-		name := p.value()
-		p.next()
-		p.at++ // the colon
-		p.next()
-		f.set(name, p.value())
-		if p.next() == ',' {
-			p.at++
-		}
+	s := jsonScanner{text: text}
+	isObject := s.members(0, func(name, value []byte) { f.set(name, value) })
+	if s.skipSpace(); !isObject || s.at != len(text) {
+		return frame{}
 	}
 	return f
 }
@@ -102,15 +90,14 @@ func parseFrame(text []byte) (f frame) {
 func (f *frame) set(name, value []byte) {
 	switch string(name) {
 	case `"type"`:
-		f.kind = other
-		for t := heartbeat; t < numFrameTypes; t++ {
-			if len(value) > 2 && string(value[1:len(value)-1]) == t.String() {
-				f.kind = t
-			}
-		}
+		f.kind = kinds[string(value)]
 	case `"dst"`:
-		f.dst = ""
-		if value[0] == '"' {
+		f.dst, f.dstText = "", value
+		switch {
+		case value[0] != '"':
+		case bytes.IndexByte(value, '\\') < 0:
+			f.dst = string(value[1 : len(value)-1])
+		default:
 			_ = json.Unmarshal(value, &f.dst) // it is a string
 		}
 	case `"payload"`:
@@ -118,68 +105,14 @@ func (f *frame) set(name, value []byte) {
 	}
 }
 
-// scanner splits JSON that is valid.
-type scanner struct {
-	text []byte
-	at   int
-}
-
-// next skips white space and returns the byte that follows, or 0.
-func (p *scanner) next() byte {
-	for ; p.at < len(p.text); p.at++ {
-		switch c := p.text[p.at]; c {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return c
-		}
+// kinds are the types by their JSON.
+var kinds = func() map[string]frameType {
+	all := make(map[string]frameType, numFrameTypes)
+	for t := heartbeat; t < numFrameTypes; t++ {
+		all[`"`+t.String()+`"`] = t
 	}
-	return 0
-}
-
-// value returns the value that begins here, and moves behind it.
-func (p *scanner) value() []byte {
-	from, depth := p.at, 0
-	for p.at < len(p.text) {
-		switch p.text[p.at] {
-		case '"':
-			p.skipString()
-		case '{', '[':
-			depth++
-			p.at++
-		case '}', ']':
-			if depth == 0 {
-				return p.text[from:p.at]
-			}
-			depth--
-			p.at++
-		case ',', ':', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return p.text[from:p.at]
-			}
-			p.at++
-			continue
-		default:
-			p.at++
-			continue
-		}
-		if depth == 0 {
-			return p.text[from:p.at]
-		}
-	}
-	return p.text[from:p.at]
-}
-
-func (p *scanner) skipString() {
-	for p.at++; p.at < len(p.text); p.at++ {
-		switch p.text[p.at] {
-		case '\\':
-			p.at++
-		case '"':
-			p.at++
-			return
-		}
-	}
-}
+	return all
+}()
 
 // quote returns a text as JSON.
 func quote(text string) []byte {
@@ -193,11 +126,11 @@ func quote(text string) []byte {
 // typePrefix begins a frame that the server writes.
 const typePrefix = `{"type":"`
 
-// appendFrame appends a frame. The source is JSON.
-func appendFrame(b []byte, t frameType, src, dst string, payload []byte) []byte {
+// appendFrame appends a frame. Source and destination are JSON.
+func appendFrame(b []byte, t frameType, src string, dst, payload []byte) []byte {
 	b = append(append(b, typePrefix...), t.String()...)
 	b = append(append(b, `","src":`...), src...)
-	b = append(append(b, `,"dst":`...), quote(dst)...)
+	b = append(append(b, `,"dst":`...), dst...)
 	if payload != nil {
 		b = append(append(b, `,"payload":`...), payload...)
 	}

@@ -58,8 +58,12 @@ func (h *Handler) acquire(r *http.Request, s *session) (reason []byte, err error
 			s.becomeReady() // for newcomers that wait
 		}
 	}()
-	for range maxContests {
-		if err = h.tryAcquire(r, s); !errors.Is(err, errAgain) {
+	by := time.Now().Add(h.timing.store)
+	for contests := 0; contests < maxContests; {
+		err = h.tryAcquire(r, s)
+		if errors.Is(err, errAgain) {
+			contests++
+		} else if !errors.Is(err, inbox.ErrStoreUnavailable) || !sleepUntil(r.Context(), by) {
 			break
 		}
 		h.remove(s)
@@ -79,6 +83,19 @@ func (h *Handler) acquire(r *http.Request, s *session) (reason []byte, err error
 		err = errStopping
 	}
 	return nil, err
+}
+
+// sleepUntil waits for the next attempt, and reports whether it is before a time.
+func sleepUntil(ctx context.Context, by time.Time) bool {
+	if time.Now().Add(putRetry).After(by) {
+		return false
+	}
+	select {
+	case <-time.After(putRetry):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 var (
@@ -387,7 +404,7 @@ func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.M
 		}
 		told[m.From] = true
 		h.answers[expired].Add(1)
-		body := appendFrame(nil, expire, string(quote(id)), m.From, nil)
+		body := appendFrame(nil, expire, string(quote(id)), quote(m.From), nil)
 		_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
 	}
 }

@@ -107,7 +107,15 @@ func TestGuard(t *testing.T) {
 			s.dial("x", "another", "a").expect(string(idTakenFrame))
 			s.open("x", "t", "a")
 		}},
-		{"too many absent ids: frames are read later", inbox.UnknownRecipient, 2, func(s *testServer) { s.open("x", "t", "a").expectNothing() }},
+		{"too many absent ids: frames are read later", inbox.UnknownRecipient, 2, func(s *testServer) {
+			x := s.open("x", "t", "a")
+			x.message("OFFER", "nobody", `1`)
+			x.expectFrom("EXPIRE", "nobody", "")
+			x.expectNothing()
+			if left := s.Guard.(*refusing).left.Load(); left >= 0 {
+				s.t.Errorf("the guard would refuse %d more", left)
+			}
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -222,4 +230,34 @@ func TestStats(t *testing.T) {
 			t.Errorf("got %d frames %s, want %d", got.Frames[kind], kind, want)
 		}
 	}
+}
+
+// TestUnavailable has a client connect while the store is not available.
+func TestUnavailable(t *testing.T) {
+	c := testConfig()
+	store := &flakyStore{Store: c.Store}
+	store.failures.Store(2)
+	c.Store = store
+	s := serve(t, c)
+	s.timing.store = wait
+	s.open("x", "t", "a").expectNothing()
+	store.failures.Store(1 << 30)
+	s.timing.store = time.Millisecond
+	resp, body := s.get("/peerjs?key=k&id=y&token=t", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "urn:inbox:problem:store-unavailable") {
+		t.Errorf("got %s %v %s", resp.Status, resp.Header, body)
+	}
+}
+
+// flakyStore fails to open mailboxes a number of times.
+type flakyStore struct {
+	inbox.Store
+	failures atomic.Int64
+}
+
+func (s *flakyStore) Open(ctx context.Context, name string, key inbox.Key, p *inbox.Payer) (inbox.Claim, error) {
+	if s.failures.Add(-1) >= 0 {
+		return inbox.Claim{}, inbox.ErrStoreUnavailable
+	}
+	return s.Store.Open(ctx, name, key, p)
 }

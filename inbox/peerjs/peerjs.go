@@ -90,11 +90,12 @@ type timing struct {
 	ask    time.Duration // for another node, which waits for a connection
 	ack    time.Duration // for which a client can be silent that has to acknowledge a frame
 	id     time.Duration // for the turn to claim a new id
+	store  time.Duration // for an unavailable store, as clients do not come back on their own
 }
 
 var defaultTiming = timing{
 	grace: 20 * time.Second, probe: 2 * time.Second, absent: 5 * time.Second, ask: 3500 * time.Millisecond, ack: 15 * time.Second,
-	id: 15 * time.Second,
+	id: 15 * time.Second, store: 5 * time.Second,
 }
 
 // Handler serves the protocol. Make one with [New]. All methods can be called concurrently.

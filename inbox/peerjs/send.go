@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"inbox/inbox"
 	"inbox/inbox/quota"
@@ -38,8 +39,11 @@ type queues struct {
 func (q *queue) isFull() bool { return len(q.bodies) >= maxQueueFrames || q.bytes >= maxQueueBytes }
 
 // Message handles a frame. Junk does not matter.
-func (s *session) Message(_ websocket.Kind, payload []byte) {
-	f := parseFrame(payload)
+func (s *session) Message(kind websocket.Kind, payload []byte) {
+	f := frame{}
+	if kind == websocket.Text || utf8.Valid(payload) {
+		f = parseFrame(payload)
+	}
 	s.h.frames[f.kind].Add(1)
 	switch {
 	case s.isOver(), f.kind == other, f.kind == heartbeat:
@@ -57,7 +61,7 @@ func (s *session) send(f frame) {
 		s.expire(f)
 		return
 	}
-	body := appendFrame(make([]byte, 0, len(f.payload)+len(f.dst)+len(s.src)+64), f.kind, s.src, f.dst, f.payload)
+	body := appendFrame(make([]byte, 0, len(f.payload)+len(f.dstText)+len(s.src)+64), f.kind, s.src, f.dstText, f.payload)
 	if f.kind.waits() && s.enqueue(f, body, false) {
 		return
 	}
@@ -65,9 +69,15 @@ func (s *session) send(f frame) {
 	switch {
 	case err == nil, !f.kind.waits(), errors.Is(err, inbox.ErrStopping):
 	case !s.enqueue(f, body, true): // too many absent ids
-		s.h.Guard.Record(s.r, inbox.UnknownRecipient, "")
+		s.miss(s.r)
 		s.expire(f)
 	}
+}
+
+// miss charges the client for a recipient that is absent.
+func (s *session) miss(r *http.Request) {
+	s.h.Guard.Record(r, inbox.UnknownRecipient, "")
+	s.missed.Store(true)
 }
 
 func (s *session) message(body []byte) inbox.Message {
@@ -84,7 +94,7 @@ func (s *session) expire(f frame) {
 func (s *session) writeExpire(conn *websocket.Conn, dst string) {
 	if conn != nil {
 		s.h.answers[expired].Add(1)
-		_ = conn.Write(websocket.Text, appendFrame(nil, expire, string(quote(dst)), s.id, nil)) // an error ends the connection
+		_ = conn.Write(websocket.Text, appendFrame(nil, expire, string(quote(dst)), []byte(s.src), nil)) // an error ends the connection
 	}
 }
 
@@ -163,7 +173,7 @@ func (s *session) sendQueue(ctx context.Context, r *http.Request, dst string, bo
 			continue
 		}
 		if errors.Is(err, inbox.ErrNoInbox) {
-			s.h.Guard.Record(r, inbox.UnknownRecipient, "")
+			s.miss(r)
 		}
 		s.mu.Lock()
 		conn, isTold := s.conn, q.dropped

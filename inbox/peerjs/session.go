@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -19,6 +20,10 @@ const (
 	// freeFrameInterval is how often a heartbeat is free, and freeFrames how many are after a pause.
 	freeFrameInterval = time.Second
 	freeFrames        = 4
+	// A ping acknowledges up to pingEvery messages, and follows the first of them after pingDelay:
+	// with its pong, it costs as much as a message.
+	pingEvery = 16
+	pingDelay = 10 * time.Millisecond
 )
 
 // session is a client with an id. It outlives its connection for as long as the id is kept. The
@@ -44,12 +49,15 @@ type session struct {
 
 	pingID    uint64        // that the outstanding ping has; 0: none
 	pingedAt  time.Duration // when it was sent
+	pingDue   time.Duration // when the next one is
 	heardAt   time.Duration // when a frame arrived
 	retryAt   time.Duration // when a step of the store is tried again
 	freeFrame time.Duration // when the free frames are used up again
 	discard   bool          // acked has to be discarded
 	left      bool          // the client has sent a LEAVE without a recipient
 	buffered  charge        // an incomplete message
+
+	missed atomic.Bool // a recipient was absent since the guard was last asked
 
 	attending sync.Mutex // of what other nodes want, while the line is lost
 	attended  uint64     // the last of their messages
@@ -63,6 +71,7 @@ type session struct {
 	grace          *time.Timer     // ends it
 	acked, written uint64          // IDs of messages
 	end            error           // of the claim
+	news           bool            // the mailbox can have messages that were not written
 	probe          *probe          // nil if none is outstanding
 	granted        *grant          // the newcomer that gets the id, if any
 	throttledAt    time.Duration   // when reading was last delayed
@@ -109,7 +118,7 @@ func (s *session) start(conn *websocket.Conn, r *http.Request, leave func()) {
 	s.r, s.leave = r, leave
 	_ = conn.Write(websocket.Text, openFrame) // an error ends the connection
 	s.mu.Lock()
-	s.conn = conn
+	s.conn, s.news = conn, true
 	s.mu.Unlock()
 	s.becomeReady()
 	conn.Start(s)
@@ -202,6 +211,7 @@ func (s *session) notify(epoch uint64, end error) {
 		s.mu.Unlock()
 		return
 	}
+	s.news = true
 	if end != nil && s.end == nil {
 		s.end = end
 	}
@@ -213,6 +223,22 @@ func (s *session) notify(epoch uint64, end error) {
 	case lost && (end != nil || s.h.Shared):
 		go s.h.attendLost(s)
 	}
+}
+
+// takeNews reports whether the mailbox can have messages that were not written, and forgets it.
+func (s *session) takeNews() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := s.news
+	s.news = false
+	return news
+}
+
+// postpone makes the next call of proceed look into the mailbox.
+func (s *session) postpone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.news = true
 }
 
 // Woken does what is due.
@@ -236,8 +262,15 @@ func (s *session) proceed() {
 	if s.discard {
 		s.discardAcked()
 	}
-	s.handOut()
+	if s.takeNews() {
+		s.handOut()
+	} else {
+		s.ping()
+	}
 	next := s.retryAt
+	if s.pingDue != 0 && (next == 0 || s.pingDue < next) {
+		next = s.pingDue
+	}
 	if s.pingID != 0 {
 		due := max(s.pingedAt, s.heardAt) + s.h.timing.ack
 		if s.h.now() >= due {
@@ -291,9 +324,9 @@ func (s *session) reclaim() error {
 	}
 	s.mu.Lock()
 	isOver := s.detached
-	s.claim, s.end, s.acked, s.written = c, nil, 0, 0
+	s.claim, s.end, s.acked, s.written, s.news = c, nil, 0, 0, true
 	s.mu.Unlock()
-	s.pingID, s.discard, s.retryAt = 0, false, 0
+	s.pingID, s.pingDue, s.discard, s.retryAt = 0, 0, false, 0
 	if isOver { // the successor finds the claim
 		return inbox.ErrSuperseded
 	}
@@ -308,6 +341,7 @@ func (s *session) handOut() {
 	for !s.isOver() {
 		acked, written := s.progress()
 		if written-acked >= inbox.Window {
+			s.postpone()
 			break
 		}
 		m, err := s.h.Store.Next(s.h.ctx, s.claim, written)
@@ -319,6 +353,7 @@ func (s *session) handOut() {
 			continue
 		case errors.Is(err, inbox.ErrEmpty):
 		case errors.Is(err, inbox.ErrStoreUnavailable), errors.Is(err, errNoMemory):
+			s.postpone()
 			s.retryAt = s.h.now() + retryEvery
 		case errors.Is(err, inbox.ErrClaimEnded):
 			s.lostClaim(err)
@@ -347,12 +382,16 @@ func (s *session) take(m inbox.Message) error {
 		}
 		defer s.h.waiting.giveAll(&held)
 	}
-	if err := s.conn.Write(websocket.Text, m.Body); err != nil {
-		return err
-	}
 	s.advance(m.ID, false)
-	return nil
+	if acked, _ := s.progress(); s.pingID == 0 && m.ID-acked >= pingEvery {
+		s.expectPong(m.ID)
+		return s.conn.WriteAndPing(m.Body, binary.BigEndian.AppendUint64(nil, m.ID))
+	}
+	return s.conn.Write(websocket.Text, m.Body)
 }
+
+// expectPong notes that a ping with an ID is being sent.
+func (s *session) expectPong(id uint64) { s.pingID, s.pingedAt, s.pingDue = id, s.h.now(), 0 }
 
 // advance moves the cursor to a message. A control message needs no acknowledgement.
 func (s *session) advance(id uint64, control bool) {
@@ -367,13 +406,20 @@ func (s *session) advance(id uint64, control bool) {
 	s.written = id
 }
 
-// ping asks for an acknowledgement of what was written. One ping is outstanding at a time.
+// ping asks for an acknowledgement of what was written, when it is due. One ping is outstanding at a
+// time.
 func (s *session) ping() {
 	acked, written := s.progress()
 	if s.pingID != 0 || written == acked {
 		return
 	}
-	s.pingID, s.pingedAt = written, s.h.now()
+	if t := s.h.now(); written-acked < pingEvery && (s.pingDue == 0 || t < s.pingDue) {
+		if s.pingDue == 0 {
+			s.pingDue = t + pingDelay
+		}
+		return
+	}
+	s.expectPong(written)
 	_ = s.conn.Ping(binary.BigEndian.AppendUint64(nil, written)) // an error ends the connection
 }
 
@@ -430,12 +476,13 @@ func (s *session) Allow(kind websocket.Kind, payload []byte) (wait time.Duration
 		if s.isBlocked() {
 			return s.throttled(putRetry, true)
 		}
-		if s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
+		if s.missed.Load() && s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
 			if !s.h.Alive(s.r) { // what it has sent would be read for minutes
 				s.conn.Close(websocket.TryAgainLater, "too many absent ids")
 			}
 			return s.throttled(retryEvery, true)
 		}
+		s.missed.Store(false)
 	}
 	return s.throttled(s.h.Throttle(s.r))
 }

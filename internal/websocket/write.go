@@ -36,9 +36,8 @@ func (b *frameBuffer) release() {
 	}
 }
 
-// build makes a frame of the parts.
-func (b *frameBuffer) build(op ws.OpCode, parts [][]byte) {
-	b.bytes = b.bytes[:0]
+// add appends a frame of the parts.
+func (b *frameBuffer) add(op ws.OpCode, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
@@ -60,6 +59,22 @@ func (c *Conn) Write(kind Kind, parts ...[]byte) error {
 		op = ws.OpBinary
 	}
 	return c.writeFrame(op, parts...)
+}
+
+// WriteAndPing sends a Text and, with the same write to the kernel, a ping. It is otherwise like
+// [Conn.Write] and [Conn.Ping].
+func (c *Conn) WriteAndPing(text, ping []byte) error {
+	b := frameBuffers.Get().(*frameBuffer)
+	defer b.release()
+	b.bytes = b.bytes[:0]
+	b.add(ws.OpText, text)
+	b.add(ws.OpPing, ping)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closeSent {
+		return ErrClosing
+	}
+	return c.write(b.bytes)
 }
 
 // Ping sends a ping with a payload of 125 bytes or less, whose pong [Handler] Pong is called with.
@@ -130,7 +145,8 @@ func (c *Conn) limitClosing() {
 func (c *Conn) writeFrame(op ws.OpCode, parts ...[]byte) error {
 	b := frameBuffers.Get().(*frameBuffer)
 	defer b.release()
-	b.build(op, parts)
+	b.bytes = b.bytes[:0]
+	b.add(op, parts...)
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.closeSent {

@@ -69,6 +69,35 @@ class Redis {
   }
 }
 
+/** Runs in the page: opens a callee that echoes, whose server will crash. @param {object} peers */
+async function openCallee(peers) {
+  const win = /** @type {any} */ (window);
+  win.callee = await win.open(win.unique(), peers);
+  win.echo(win.callee);
+  win.disconnected = new Promise(resolve => win.callee.once('disconnected', resolve));
+  return win.callee.id;
+}
+
+/** Runs in the page: calls from another server, while that of the callee does not run. @param {{callee: string, peers: object}} places */
+async function callAbsent({callee, peers}) {
+  const win = /** @type {any} */ (window);
+  await win.disconnected;
+  win.caller = await win.open(undefined, peers);
+  win.answered = win.ask(win.caller.connect(callee), 'hello');
+  await new Promise(resolve => setTimeout(resolve, 500)); // until the offer is sent
+}
+
+/** Runs in the page: the callee comes back and is called. */
+async function comeBack() {
+  const {callee, caller, until, answered} = /** @type {any} */ (window);
+  const opened = until(callee, 'open');
+  callee.reconnect();
+  await opened;
+  if (await answered !== 'hello') throw new Error('no echo');
+  callee.destroy();
+  caller.destroy();
+}
+
 /**
  * Runs scenes in a page of a browser.
  * @param {(url: string) => Promise<{evaluate: (run: any, argument?: any) => Promise<any>, close: () => Promise<void>}>} open
@@ -86,6 +115,7 @@ async function runScenes(open, variant, names, t) {
     flags.push('-store', `redis://127.0.0.1:${redis.port}`);
   }
   const server = new Server(flags);
+  const other = new Server(flags); // on the same store
   await server.start();
   const port = Number(new URL(server.origin).port);
   const proxy = new StallingProxy(port);
@@ -98,11 +128,22 @@ async function runScenes(open, variant, names, t) {
     for (const name of names) {
       await t.test(name, () => page.evaluate(scenes[name], places));
     }
+    if (variant.redis) {
+      await t.test('crash', async () => {
+        await other.start();
+        const callee = await page.evaluate(openCallee, places.peers);
+        await server.stop('SIGKILL');
+        await page.evaluate(callAbsent, {callee, peers: at(Number(new URL(other.origin).port))});
+        await server.start();
+        await page.evaluate(comeBack);
+      });
+    }
     await page.close();
   } finally {
     proxy.stop();
     site.stop();
     await server.remove();
+    await other.remove();
     redis.stop();
   }
 }

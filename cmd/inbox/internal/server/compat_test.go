@@ -2,10 +2,18 @@ package server
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"inbox/cmd/inbox/internal/metrics"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestCompatRoutes has requests of PeerJS clients pass through all layers of the server. Their keys,
@@ -43,5 +51,73 @@ func TestCompatRoutes(t *testing.T) {
 		if text := log.String(); strings.Contains(text, "secret") || !strings.Contains(text, "route="+row.route+" ") {
 			t.Errorf("%s %s: got log\n%s", row.flags, row.path, text)
 		}
+	}
+}
+
+// TestPeerJSSecrets has clients of PeerJS connect, be refused, send and leave. Neither the log nor
+// a metric has their keys, ids, tokens or frames.
+func TestPeerJSSecrets(t *testing.T) {
+	var log syncBuffer
+	p := testProcess()
+	p.Stderr = &log
+	s := build(t, p, resolve(t, "-compat=peerjs", "-https=false", "-log-level=debug"), nil)
+	server := httptest.NewServer(s.main.server.Handler)
+	defer server.Close()
+	dial := func(query string) (send func(string), frames <-chan string) {
+		t.Helper()
+		conn, br, _, err := ws.Dialer{Timeout: 30 * time.Second}.Dial(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+"/peerjs?"+query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		received := make(chan string, 10)
+		stream := struct {
+			io.Reader
+			io.Writer
+		}{conn, conn}
+		if br != nil {
+			stream.Reader = br // with frames that arrived with the handshake
+		}
+		go func() {
+			defer close(received)
+			for {
+				text, err := wsutil.ReadServerText(stream)
+				if err != nil {
+					return
+				}
+				received <- string(text)
+			}
+		}()
+		return func(text string) { _ = wsutil.WriteClientText(conn, []byte(text)) }, received // the frames end with the connection
+	}
+	send, x := dial("key=secretkey&id=secretid&token=secrettoken")
+	if got := <-x; got != `{"type":"OPEN"}` {
+		t.Fatalf("got %q", got)
+	}
+	for query, want := range map[string]string{"key=secretkey&id=secretid&token=secretother": "ID-TAKEN", "key=secretkey&id=secretid": "ERROR"} {
+		if _, other := dial(query); !strings.Contains(<-other, want) {
+			t.Errorf("%s: got no %s", query, want)
+		}
+	}
+	send("secret junk")
+	send(`{"type":"OFFER","dst":"secretid","payload":"secretpayload"}`)
+	if got := <-x; !strings.Contains(got, "secretpayload") {
+		t.Errorf("got %q", got)
+	}
+	send(strings.Repeat("secret", 1<<20)) // too large
+	<-x                                   // is closed
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics.NewCollector(s.metricsSources()))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if strings.Contains(family.String(), "secret") {
+			t.Errorf("got the metric %v", family)
+		}
+	}
+	if text := log.String(); strings.Contains(text, "secret") || !strings.Contains(text, "route=/peerjs ") {
+		t.Errorf("got log\n%s", text)
 	}
 }
