@@ -1,7 +1,6 @@
 package invite
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,9 +41,8 @@ type Handler struct {
 func NewHandler(cfg HandlerConfig) *Handler {
 	return &Handler{
 		access: cfg.Access, payer: cfg.Payer, origins: origin.New(cfg.AnyOrigin, cfg.Origins),
-		crossSite: problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server",
-			cmp.Or(cfg.CrossSiteDetail, "Its operator can allow them.")),
-		refusals: problem.NewCounter(required, expired, "bad-request", "body-too-large", "cross-site", "method-not-allowed", "store-unavailable"),
+		crossSite: origin.Refusal(cfg.CrossSiteDetail),
+		refusals:  problem.NewCounter(required, expired, "bad-request", "body-too-large", "cross-site", "method-not-allowed", "store-unavailable"),
 	}
 }
 
