@@ -196,8 +196,9 @@ class Endpoint extends EventTarget {
   /** Ends the current call, if any. */
   hangUp() {
     this.#generation++;
-    this.peer?.close();
-    this.peer = null;
+    const {peer} = this;
+    this.peer = null; // first, because its end must not lead here again
+    peer?.close();
     this.#limitRetryDelay();
     this.updateState();
   }

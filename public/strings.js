@@ -389,7 +389,7 @@ export const status = /* @__PURE__ */ section('status', {
 export const access = /* @__PURE__ */ section('access', {
   required: {title: 'This server is private: open your invitation link first'},
   askOperator: 'Without one, ask the person who runs this server. Or enter a code that another device shows, on the start page.',
-  askSender: 'Without one, ask the person who sent you this link: it needs to come from a device with an invitation.',
+  askSender: 'Without one, ask the person who sent you the link for one from a device with an invitation, or the person who runs this server.',
   invitationExpired: {title: 'Your invitation has expired', hint: 'Its time is over, or it was revoked. Ask the person who runs this server for a new one.'},
   invitationUnknown: {title: 'Your invitation is not valid here', hint: 'It can be that of another server. Ask the person who runs this server for a new one.'},
   passExpired: {title: 'This link has expired', hint: 'Ask the person who sent it to you for a new one.'},

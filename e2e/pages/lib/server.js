@@ -4,7 +4,7 @@
  */
 
 import {execFileSync, spawn} from 'node:child_process';
-import {mkdtempSync, rmSync} from 'node:fs';
+import {mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {createServer} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
@@ -61,6 +61,34 @@ export class Server {
     const ended = new Promise(resolve => child.once('exit', resolve));
     child.kill(signal);
     await ended;
+  }
+
+  /**
+   * Makes an invitation to a private server, and returns its token.
+   * @param {string} label
+   */
+  invite(label) {
+    return /\binvite_[a-z2-7]{32}\b/.exec(this.#runInvite('-label', label))?.[0] ?? '';
+  }
+
+  /** Revokes the invitations of a label. @param {string} label */
+  revoke(label) {
+    this.#runInvite('-revoke', label);
+  }
+
+  /** Lets all invitations expire, and the guest passes with them. */
+  expireInvitations() {
+    const file = join(this.#directory, 'invitations');
+    const stored = JSON.parse(readFileSync(file, 'utf8'));
+    const expires = new Date(Date.now() - 3_600_000).toISOString();
+    const invitations = stored.invitations.map((/** @type {object} */ one) => ({...one, expires}));
+    writeFileSync(`${file}.new`, JSON.stringify({...stored, invitations}), {mode: 0o600});
+    renameSync(`${file}.new`, file);
+  }
+
+  /** @param {string[]} args */
+  #runInvite(...args) {
+    return execFileSync(this.#binary, ['invite', ...args, '-state', this.#directory], {cwd: this.#directory, encoding: 'utf8'});
   }
 
   async remove() {

@@ -43,6 +43,8 @@ for (const [status, code, title, retried] of /** @type {[number, string, RegExp,
   });
 }
 
+const noRefusal = () => assert.fail('the server is open');
+
 /** FakeInbox only dispatches events. */
 class FakeInbox extends EventTarget {
   status = 'idle';
@@ -63,7 +65,7 @@ test('errors are shown, count down only to Retry-After, and clear', t => {
   t.mock.timers.enable({apis: ['Date'], now: 1_000_000});
   const inbox = new FakeInbox();
   let changes = 0;
-  const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => changes++, async () => 'unknown');
+  const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => changes++, async () => 'unknown', noRefusal);
   const now = () => [connection.notice?.title ?? '', connection.until - Date.now(), changes];
   inbox.fail({status: 413, code: 'body-too-large', retryAfter: 0, retryIn: 0});
   assert.deepEqual([connection.notice, changes], [null, 0], 'the sender handles a permanent error');
@@ -82,7 +84,7 @@ for (const [place, title] of /** @type {const} */ ([
 ])) {
   test(`superseded by a page whose place is ${place}`, async () => {
     const inbox = new FakeInbox();
-    const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => {}, async () => place);
+    const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => {}, async () => place, noRefusal);
     inbox.supersede();
     assert.deepEqual([connection.notice, connection.place], [null, null], 'not known yet');
     await flushPromises();
