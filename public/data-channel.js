@@ -344,8 +344,9 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#end();
   }
 
-  /** Ends the channel at once. @internal */
+  /** Ends the channel at once, on both sides if there is a connection. @internal */
   abort() {
+    this.#sendFrame(CLOSE);
     this.#channel?.close();
     this.#end();
   }
@@ -483,7 +484,6 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#waiting = [];
     const text = code === 'malformed' ? 'the remote peer has sent something else than messages' : `the remote peer has sent more than ${this.#maxMessageBytes} bytes`;
     this.dispatchEvent(new CustomEvent('error', {detail: new InboxError(code, text)}));
-    this.#sendFrame(CLOSE);
     this.abort();
   }
 }

@@ -21,6 +21,8 @@ const LOST_TIME = 120_000;
 /** Milliseconds before another connection replaces one that ICE does not restore, or whose channel has closed, and between two such attempts. */
 const RENEW_DELAY = 12_000;
 const CLOSED_RENEW_DELAY = 1_000;
+/** Milliseconds after which a remote peer that has closed its connection has left. A page that closes cannot always say so. */
+const LEFT_TIME = 15_000;
 const RENEW_INTERVAL = 15_000;
 /** Milliseconds in which the data channel must answer when the path is connected again. */
 const PING_TIME = 10_000;
@@ -94,7 +96,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #remoteKinds = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #renewTimer;
-  /** Whether the remote peer can know of the call. */
+  /** Whether a ring was sent, or has arrived. */
   #rang = false;
   /** Ends the rings. */
   #ringing = new AbortController();
@@ -418,6 +420,13 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     this.#setTimer(LOST_TIME, () => this.#end('lost'));
   }
 
+  /** Handles the end of the first channel, without a word of the remote peer. Firefox also closes it when ICE fails. */
+  #onChannelLost() {
+    const hasClosed = this.#peer?.state === 'connected';
+    this.#onLost(CLOSED_RENEW_DELAY);
+    if (hasClosed && this.#state === 'reconnecting') this.#setTimer(LEFT_TIME, () => this.#end('remote'));
+  }
+
   /** Closes the present connection. The channels wait for the next one. */
   #closePeer() {
     for (const channel of this.#allChannels) channel.detach();
@@ -474,7 +483,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       if (protocol.startsWith(PROTOCOL + this.#role)) created.attach(peer.createDataChannel(created.label, {protocol}));
     }
     if (this.#channel) return this.#channel.attach(channel);
-    this.#channel = this.#newChannel(channel, () => this.#onLost(CLOSED_RENEW_DELAY));
+    this.#channel = this.#newChannel(channel, () => this.#onChannelLost());
     this.#channel.addEventListener('open', () => this.#peer && this.#onPeerState(this.#peer));
     this.#channel.addEventListener('close', () => this.#isConnected && this.#end('remote'));
   }
@@ -614,8 +623,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
     };
     const onHide = () => {
-      if (this.#rang && this.#bye) inbox.sendLast(this.#remote, this.#bye);
-      this.#rang = false;
+      if (this.#isKnown && this.#bye) inbox.sendLast(this.#remote, this.#bye);
+      this.#line.remove(this.#id, this.#remote, null);
       this.#end('local', new InboxError('closed', 'the page was closed'));
     };
     inbox.addEventListener('connection', onConnection);
@@ -650,14 +659,18 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     void this.#sendBye(reason, bye);
   }
 
+  /** Whether the remote peer can know of the call. */
+  get #isKnown() {
+    return this.#rang || this.#role === 'callee';
+  }
+
   /**
    * @param {CloseReason} reason
    * @param {string} bye
    */
   async #sendBye(reason, bye) {
     const {inbox} = this.#line;
-    const knows = this.#rang || this.#role === 'callee';
-    if (reason !== 'remote' && knows && inbox.status === 'open') {
+    if (reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
       const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
       const limit = new Promise(resolve => setTimeout(resolve, BYE_TIME));
       await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone
