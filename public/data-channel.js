@@ -4,11 +4,13 @@
  *
  *     const channel = new DataChannel(connection.createDataChannel('files'));
  *     channel.addEventListener('message', event => console.log(event.data));
- *     await channel.send(file); // resolves when little of it waits in the browser
+ *     await channel.send(file); // resolves when little of it waits
  *
  * A message is sent in frames of at most 64 KiB, which all browsers accept. The first
- * byte of a frame is the kind of the message; 128 is added if more frames follow. The
- * channel must be ordered and reliable, as it is by default.
+ * byte of a frame is its kind; 128 is added if more frames of the message follow. The
+ * receiver acknowledges messages, so that those that were lost with a connection can be sent
+ * over another one: connect.js does so. The channel must be ordered and reliable, as it is by
+ * default.
  */
 
 import {InboxError} from './codec.js';
@@ -17,21 +19,32 @@ import {InboxError} from './codec.js';
 const MAX_FRAME_BYTES = 64 * 1024;
 /** Maximum number of bytes of a message, by default. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-/** A send waits while the browser holds more bytes than the former, until it holds no more than the latter. */
-const HIGH_WATER_BYTES = 1024 * 1024;
-const LOW_WATER_BYTES = 256 * 1024;
-/** What a message that waits for a listener counts beside its bytes. */
-const MESSAGE_OVERHEAD = 256;
+/** Number of bytes that can be on their way, in the browser or without an acknowledgement, before a send waits. */
+const WINDOW_BYTES = 1024 * 1024;
+/** What a message counts beside its bytes. */
+const MESSAGE_OVERHEAD = 64;
+/** An acknowledgement is sent after this many bytes, or milliseconds. */
+const ACK_BYTES = 128 * 1024;
+const ACK_DELAY = 50;
 /** Milliseconds that the channel has to send the rest when it is closed. */
 const CLOSE_TIME = 10_000;
 
-const BYTES = 0, TEXT = 1, JSON_TEXT = 2, PING = 3, PONG = 4, CANCEL = 5;
+/** The kinds of frames. Those from ACK on have a number of messages. */
+const BYTES = 0, TEXT = 1, JSON_TEXT = 2, PING = 3, PONG = 4, CANCEL = 5, CLOSE = 6, ACK = 7, RESUME = 8;
 const MORE = 128;
 
 /**
  * @typedef {string | ArrayBuffer | ArrayBufferView | Blob | object | number | boolean | null} Sendable
- *   text, bytes, or a value that JSON can represent. Bytes must not change before they are sent
+ *   text, bytes, or a value that JSON can represent
  * @typedef {{open: Event, message: MessageEvent<any>, error: CustomEvent<InboxError>, close: Event}} DataChannelEvents
+ *
+ * @typedef {object} Outgoing a message that is not acknowledged
+ * @property {number} kind
+ * @property {Uint8Array | Blob} body
+ * @property {number} size
+ * @property {AbortSignal | undefined} signal
+ * @property {() => void} resolve
+ * @property {(reason: unknown) => void} reject
  */
 
 /**
@@ -44,9 +57,27 @@ const MORE = 128;
  * - close
  */
 export class DataChannel extends /** @type {import('./events.js').TypedTarget<DataChannelEvents>} */ (/** @type {unknown} */ (EventTarget)) {
-  /** Settles when the messages before have been sent. */
-  #sending = Promise.resolve();
-  #opened;
+  /** undefined at first, null while there is none. @type {RTCDataChannel | null | undefined} */
+  #channel;
+  /** @type {RTCDataChannelState} */
+  #state = 'connecting';
+  /** Whether it is known what the remote peer has received. */
+  #resumed = true;
+  /** @type {Outgoing[]} */
+  #outgoing = [];
+  /** How many of them were sent, and their bytes. */
+  #sent = 0;
+  #sentBytes = 0;
+  #pumping = false;
+  /** How many messages the remote peer has acknowledged. */
+  #acknowledged = 0;
+  /** Called when that are all. */
+  #onDrained = () => {};
+  /** How many messages have arrived, and bytes since the last acknowledgement. */
+  #received = 0;
+  #unacknowledged = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #ackTimer;
   /** The message that arrives in several frames. */
   #buffer = new Uint8Array(0);
   #size = 0;
@@ -55,39 +86,40 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Messages that wait for a listener. @type {unknown[]} */
   #waiting = [];
   #waitingBytes = 0;
-  /** Answers of the remote peer to ping. @type {(() => void)[]} */
+  /** Called when the remote peer answers a ping. @type {(() => void)[]} */
   #pongs = [];
-  #channel;
+  #label;
   #maxMessageBytes;
+  #onLost;
 
   /**
    * @param {RTCDataChannel} channel
-   * @param {{maxMessageBytes?: number}} [options] maxMessageBytes bounds each message in both
-   *   directions, and those that wait for a listener: 16 MiB by default
+   * @param {object} [options]
+   * @param {number | undefined} [options.maxMessageBytes] bounds each message in both directions, and those that
+   *   wait for a listener: 16 MiB by default
+   * @param {(() => void) | undefined} [options.onLost] called when the connection was lost; the channel waits for
+   *   another one
    */
-  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES} = {}) {
+  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost} = {}) {
     super();
-    this.#channel = channel;
+    this.#label = channel.label;
     this.#maxMessageBytes = maxMessageBytes;
-    channel.binaryType = 'arraybuffer';
-    channel.bufferedAmountLowThreshold = LOW_WATER_BYTES;
-    this.#opened = nextEvent(channel, ['open', 'close'], undefined, channel.readyState !== 'connecting');
-    channel.addEventListener('open', () => this.dispatchEvent(new Event('open')));
-    channel.addEventListener('close', () => this.dispatchEvent(new Event('close')));
-    channel.addEventListener('message', ({data}) => this.#onFrame(data));
+    this.#onLost = onLost;
+    this.attach(channel);
   }
 
   get label() {
-    return this.#channel.label;
+    return this.#label;
   }
 
+  /** @returns {RTCDataChannelState} */
   get readyState() {
-    return this.#channel.readyState;
+    return this.#state;
   }
 
-  /** Bytes that the browser has not sent yet. */
+  /** Bytes of messages that the remote peer has not acknowledged. */
   get bufferedAmount() {
-    return this.#channel.bufferedAmount;
+    return this.#outgoing.reduce((sum, {size}) => sum + size, 0);
   }
 
   /**
@@ -119,42 +151,148 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   }
 
   /**
-   * Sends a message after those before it. Resolves when the browser has taken it and holds
-   * at most 1 MiB. Rejects with an InboxError `too-large` or `closed`, or with the reason of
-   * the signal; the remote peer then gets nothing of the message.
+   * Sends a message after those before it. Resolves when it was sent and at most 1 MiB is on its
+   * way. Rejects with an InboxError `too-large` or `closed`, or with the reason of the signal:
+   * a message that was not sent whole by then does not arrive.
    * @param {Sendable} data
    * @param {{signal?: AbortSignal | undefined}} [options]
    * @returns {Promise<void>}
    */
   async send(data, {signal} = {}) {
-    const {kind, body, size} = encodeMessage(data);
+    const {kind, body} = encodeMessage(data);
+    const size = body instanceof Blob ? body.size : body.length;
     if (size > this.#maxMessageBytes) throw new InboxError('too-large', `the message has ${size} bytes, more than ${this.#maxMessageBytes}`);
-    const sent = this.#sending.then(() => this.#sendFrames(kind, body, size, signal));
-    this.#sending = sent.catch(() => {}); // an error affects only its own message
-    return sent;
+    if (this.#state === 'closing' || this.#state === 'closed') throw closedError();
+    signal?.throwIfAborted();
+    let cancel = () => {};
+    await new Promise((resolve, reject) => {
+      const message = {kind, body, size, signal, resolve: () => resolve(undefined), reject};
+      this.#outgoing.push(message);
+      cancel = () => this.#cancel(message);
+      signal?.addEventListener('abort', cancel);
+      void this.#pump();
+    }).finally(() => signal?.removeEventListener('abort', cancel));
   }
 
   /**
-   * @param {number} kind
-   * @param {Uint8Array | Blob} body
-   * @param {number} size
-   * @param {AbortSignal} [signal]
+   * Removes a message that was not sent. The one that is being sent is removed by its loop.
+   * @param {Outgoing} message
    */
-  async #sendFrames(kind, body, size, signal) {
-    await this.#opened;
+  #cancel(message) {
+    const index = this.#outgoing.indexOf(message);
+    message.reject(message.signal?.reason);
+    if (index > this.#sent || (index === this.#sent && !this.#pumping)) this.#outgoing.splice(index, 1);
+  }
+
+  /**
+   * Continues over a channel, which replaces one that was lost.
+   * @param {RTCDataChannel} channel
+   * @internal
+   */
+  attach(channel) {
+    if (this.#state === 'closed') return;
+    this.#resumed = this.#channel === undefined;
+    this.#state = 'connecting';
+    this.#channel = channel;
+    channel.binaryType = 'arraybuffer';
+    channel.bufferedAmountLowThreshold = WINDOW_BYTES / 4;
+    channel.addEventListener('open', () => this.#onOpen(channel));
+    channel.addEventListener('close', () => this.#onClose(channel));
+    channel.addEventListener('message', ({data}) => channel === this.#channel && this.#onFrame(data));
+    if (channel.readyState === 'open') this.#onOpen(channel);
+  }
+
+  /** @param {RTCDataChannel} channel */
+  #onOpen(channel) {
+    if (channel !== this.#channel || this.#state !== 'connecting') return;
+    this.#state = 'open';
+    this.#reset();
+    if (!this.#resumed) this.#sendFrame(RESUME, number(this.#received));
+    this.dispatchEvent(new Event('open'));
+    void this.#pump();
+  }
+
+  /** @param {RTCDataChannel} channel */
+  #onClose(channel) {
+    if (channel !== this.#channel) return;
+    if (!this.#onLost || this.#state === 'closing') return this.#end();
+    this.detach();
+    this.#onLost();
+  }
+
+  /**
+   * Gives a channel up that does not work.
+   * @internal
+   */
+  detach() {
+    if (this.#state === 'closed' || !this.#channel) return;
+    this.#channel = null;
+    this.#state = 'connecting';
+  }
+
+  /** Sends the messages, one after the other, while the channel is open. */
+  async #pump() {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    for (let channel = this.#channel; channel && this.#canSend(channel) && this.#sent < this.#outgoing.length; channel = this.#channel) {
+      if (this.#sentBytes > WINDOW_BYTES) break; // until an acknowledgement
+      await this.#sendMessage(channel, this.#outgoing[this.#sent]);
+    }
+    this.#pumping = false;
+  }
+
+  /** @param {RTCDataChannel} channel */
+  #canSend(channel) {
+    return channel === this.#channel && channel.readyState === 'open' && this.#resumed && this.#state !== 'closed';
+  }
+
+  /**
+   * @param {RTCDataChannel} channel
+   * @param {Outgoing} message
+   */
+  async #sendMessage(channel, {kind, body, size, signal, reject}) {
     let offset = 0;
     do {
-      await this.#drained(signal);
       const end = Math.min(size, offset + MAX_FRAME_BYTES - 1);
-      const part = body instanceof Blob ? new Uint8Array(await body.slice(offset, end).arrayBuffer()) : body.subarray(offset, end);
-      if (signal?.aborted) {
-        if (offset > 0 && this.readyState === 'open') this.#sendFrame(CANCEL);
-        throw signal.reason;
+      const part = await partOf(body, offset, end).catch(reject); // a file that was removed
+      while (channel.bufferedAmount > WINDOW_BYTES && this.#canSend(channel) && !signal?.aborted) {
+        await nextEvent(channel, ['bufferedamountlow', 'close'], signal);
+      }
+      if (!this.#canSend(channel)) return; // it is sent again
+      if (signal?.aborted || !part) {
+        if (offset > 0) this.#sendFrame(CANCEL);
+        this.#outgoing.splice(this.#sent, 1);
+        return;
       }
       this.#sendFrame(kind + (end < size ? MORE : 0), part);
       offset = end;
     } while (offset < size);
-    await this.#drained();
+    this.#sent++;
+    this.#sentBytes += size + MESSAGE_OVERHEAD;
+    this.#settle();
+  }
+
+  /** Resolves the sends of what was sent, if little is on its way. */
+  #settle() {
+    if (this.#sentBytes > WINDOW_BYTES) return;
+    for (const {resolve} of this.#outgoing.slice(0, this.#sent)) resolve();
+  }
+
+  /**
+   * Notes that the remote peer has a number of messages.
+   * @param {number} count
+   */
+  #onAck(count) {
+    const acknowledged = this.#outgoing.splice(0, count - this.#acknowledged);
+    this.#acknowledged = count;
+    this.#sent -= acknowledged.length;
+    for (const {size, resolve} of acknowledged) {
+      this.#sentBytes -= size + MESSAGE_OVERHEAD;
+      resolve();
+    }
+    this.#settle();
+    if (this.#outgoing.length === 0) this.#onDrained();
+    void this.#pump();
   }
 
   /**
@@ -162,18 +300,10 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    * @param {Uint8Array} [part]
    */
   #sendFrame(header, part = new Uint8Array(0)) {
-    if (this.readyState !== 'open') throw new InboxError('closed', 'the data channel is closed');
     const frame = new Uint8Array(1 + part.length);
     frame[0] = header;
     frame.set(part, 1);
-    this.#channel.send(frame);
-  }
-
-  /** Waits until the browser holds little. @param {AbortSignal} [signal] ends the wait */
-  async #drained(signal) {
-    while (this.bufferedAmount > HIGH_WATER_BYTES && this.readyState === 'open' && !signal?.aborted) {
-      await nextEvent(this.#channel, ['bufferedamountlow', 'close'], signal);
-    }
+    if (this.#channel?.readyState === 'open') this.#channel.send(frame);
   }
 
   /**
@@ -189,7 +319,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
         clearTimeout(timer);
         resolve(true);
       });
-      if (this.readyState === 'open') this.#sendFrame(PING);
+      this.#sendFrame(PING);
     });
   }
 
@@ -199,12 +329,35 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    * @returns {Promise<void>}
    */
   async close() {
-    if (this.readyState === 'closed') return;
-    const closed = nextEvent(this.#channel, ['close'], undefined);
+    if (this.#state === 'closed') return;
+    const isOpen = this.#state === 'open';
+    this.#state = 'closing';
     const limit = new Promise(resolve => setTimeout(resolve, CLOSE_TIME));
-    await Promise.race([this.#sending, limit]);
-    this.#channel.close();
-    await Promise.race([closed, limit]);
+    const drained = new Promise(resolve => { this.#onDrained = () => resolve(undefined); });
+    if (isOpen && this.#outgoing.length > 0) await Promise.race([drained, limit, nextEvent(this.#channel ?? this, ['close'])]);
+    this.#sendFrame(CLOSE);
+    if (this.#channel?.readyState === 'open') {
+      const closed = nextEvent(this.#channel, ['close']);
+      this.#channel.close();
+      await Promise.race([closed, limit]);
+    }
+    this.#end();
+  }
+
+  /** Ends the channel at once, on both sides if there is a connection. @internal */
+  abort() {
+    this.#sendFrame(CLOSE);
+    this.#channel?.close();
+    this.#end();
+  }
+
+  #end() {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#channel = null;
+    clearTimeout(this.#ackTimer);
+    for (const {reject} of this.#outgoing.splice(0)) reject(closedError());
+    this.dispatchEvent(new Event('close'));
   }
 
   /** @param {unknown} frame any value that arrived */
@@ -212,11 +365,37 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (!(frame instanceof ArrayBuffer) || frame.byteLength === 0) return this.#fail('malformed');
     const [header] = new Uint8Array(frame, 0, 1);
     const part = new Uint8Array(frame, 1);
-    const kind = header % MORE;
-    const more = header >= MORE;
-    if (kind === PING) return this.#onPing();
-    if (kind === PONG) return this.#pongs.splice(0).forEach(resolve => resolve());
-    if (kind === CANCEL) return this.#reset();
+    if (header >= ACK && header < MORE) return this.#onNumber(header, part);
+    switch (header) {
+      case PING: return this.#onPing();
+      case PONG: return this.#pongs.splice(0).forEach(resolve => resolve());
+      case CANCEL: return this.#reset();
+      case CLOSE: return this.#onRemoteClose();
+      default: return this.#onPart(header % MORE, header >= MORE, part);
+    }
+  }
+
+  /**
+   * @param {number} kind
+   * @param {Uint8Array} part
+   */
+  #onNumber(kind, part) {
+    const count = part.length === 8 ? new DataView(part.buffer, part.byteOffset).getFloat64(0) : -1;
+    const isValid = Number.isInteger(count) && count >= this.#acknowledged && count <= this.#acknowledged + this.#sent;
+    if (kind > RESUME || !isValid || (kind === RESUME) === this.#resumed) return this.#fail('malformed');
+    this.#onAck(count);
+    if (this.#resumed) return;
+    this.#sent = this.#sentBytes = 0; // the others are sent again
+    this.#resumed = true;
+    void this.#pump();
+  }
+
+  /**
+   * @param {number} kind
+   * @param {boolean} more
+   * @param {Uint8Array} part
+   */
+  #onPart(kind, more, part) {
     const differs = this.#size > 0 && kind !== this.#kind;
     if (kind > JSON_TEXT || differs || (more && part.length === 0)) return this.#fail('malformed');
     if (this.#size + part.length > this.#maxMessageBytes) return this.#fail('too-large');
@@ -227,11 +406,20 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
 
   /** Answers, unless the remote peer asks faster than it reads. */
   #onPing() {
-    if (this.readyState === 'open' && this.bufferedAmount <= HIGH_WATER_BYTES) this.#sendFrame(PONG);
+    if (this.#channel && this.#channel.bufferedAmount <= 2 * WINDOW_BYTES) this.#sendFrame(PONG);
   }
 
-  /** Adds a part to the message. The buffer doubles, so that small frames cost no more than large ones. */
-  #append(/** @type {Uint8Array} */ part) {
+  #onRemoteClose() {
+    this.#state = 'closing';
+    this.#channel?.close();
+    this.#end();
+  }
+
+  /**
+   * Adds a part to the message. The buffer doubles, so that small frames cost no more than large ones.
+   * @param {Uint8Array} part
+   */
+  #append(part) {
     const size = this.#size + part.length;
     if (size > this.#buffer.length) {
       const grown = new Uint8Array(Math.min(this.#maxMessageBytes, Math.max(size, 2 * this.#buffer.length)));
@@ -258,11 +446,30 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     } catch {
       return this.#fail('malformed');
     }
+    const bytes = body.length + MESSAGE_OVERHEAD;
     this.#reset();
+    this.#acknowledge(bytes);
     if (this.#listening && this.#waiting.length === 0) return this.#dispatch(data);
-    this.#waitingBytes += body.length + MESSAGE_OVERHEAD;
+    this.#waitingBytes += bytes;
     if (this.#waitingBytes > this.#maxMessageBytes + MESSAGE_OVERHEAD) return this.#fail('too-large');
     this.#waiting.push(data);
+  }
+
+  /**
+   * Counts a message. One acknowledgement covers all before it.
+   * @param {number} bytes
+   */
+  #acknowledge(bytes) {
+    this.#received++;
+    this.#unacknowledged += bytes;
+    const send = () => {
+      clearTimeout(this.#ackTimer);
+      this.#ackTimer = undefined;
+      this.#unacknowledged = 0;
+      if (this.#state !== 'connecting') this.#sendFrame(ACK, number(this.#received));
+    };
+    if (this.#unacknowledged >= ACK_BYTES) send();
+    else this.#ackTimer ??= setTimeout(send, ACK_DELAY);
   }
 
   /** @param {unknown} data */
@@ -272,34 +479,32 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
 
   /** @param {'malformed'|'too-large'} code */
   #fail(code) {
+    if (this.#state === 'closed') return;
     this.#reset();
     this.#waiting = [];
-    this.#channel.close();
     const text = code === 'malformed' ? 'the remote peer has sent something else than messages' : `the remote peer has sent more than ${this.#maxMessageBytes} bytes`;
     this.dispatchEvent(new CustomEvent('error', {detail: new InboxError(code, text)}));
+    this.abort();
   }
 }
 
-/**
- * @param {Sendable} data
- * @returns {{kind: number, body: Uint8Array | Blob, size: number}}
- */
-function encodeMessage(data) {
-  if (data instanceof Blob) return {kind: BYTES, body: data, size: data.size};
-  if (data instanceof ArrayBuffer) return bytesOf(BYTES, new Uint8Array(data));
-  if (ArrayBuffer.isView(data)) return bytesOf(BYTES, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  if (typeof data === 'string') return bytesOf(TEXT, new TextEncoder().encode(data));
-  const text = JSON.stringify(data);
-  if (text === undefined) throw new TypeError('JSON cannot represent the message');
-  return bytesOf(JSON_TEXT, new TextEncoder().encode(text));
+function closedError() {
+  return new InboxError('closed', 'the data channel is closed');
 }
 
 /**
- * @param {number} kind
- * @param {Uint8Array} body
+ * Encodes a message. Bytes are copied: they can be sent again.
+ * @param {Sendable} data
+ * @returns {{kind: number, body: Uint8Array | Blob}}
  */
-function bytesOf(kind, body) {
-  return {kind, body, size: body.length};
+function encodeMessage(data) {
+  if (data instanceof Blob) return {kind: BYTES, body: data};
+  if (data instanceof ArrayBuffer) return {kind: BYTES, body: new Uint8Array(data).slice()};
+  if (ArrayBuffer.isView(data)) return {kind: BYTES, body: new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice()};
+  if (typeof data === 'string') return {kind: TEXT, body: new TextEncoder().encode(data)};
+  const text = JSON.stringify(data);
+  if (text === undefined) throw new TypeError('JSON cannot represent the message');
+  return {kind: JSON_TEXT, body: new TextEncoder().encode(text)};
 }
 
 /**
@@ -313,16 +518,31 @@ function decodeMessage(kind, body) {
 }
 
 /**
+ * @param {Uint8Array | Blob} body
+ * @param {number} start
+ * @param {number} end
+ */
+async function partOf(body, start, end) {
+  return body instanceof Blob ? new Uint8Array(await body.slice(start, end).arrayBuffer()) : body.subarray(start, end);
+}
+
+/** Encodes a number of messages. @param {number} count */
+function number(count) {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setFloat64(0, count);
+  return bytes;
+}
+
+/**
  * Resolves at the next of some events, or when a signal is aborted.
  * @param {EventTarget} target
  * @param {string[]} types
  * @param {AbortSignal} [signal]
- * @param {boolean} [done] resolves at once
  * @returns {Promise<void>}
  */
-function nextEvent(target, types, signal, done = false) {
+function nextEvent(target, types, signal) {
   return new Promise(resolve => {
-    if (done || signal?.aborted) return resolve();
+    if (signal?.aborted) return resolve();
     const end = () => {
       for (const type of types) target.removeEventListener(type, end);
       signal?.removeEventListener('abort', end);

@@ -13,7 +13,7 @@
  *
  * The client begins with long polling. A WebSocket, or else an event stream, takes its
  * place a second later; where a proxy breaks both, polling continues. The same holds for
- * each: docs/library.md has the details.
+ * each: docs/javascript.md has the details.
  *
  * Of several clients of one mailbox, the one that was started last gets the
  * messages. The others are superseded, also if they had no network at that time.

@@ -1,4 +1,10 @@
-/** One call of connect.js: its signals, its peer connection and its data channels. */
+/**
+ * One call of connect.js: its signals, its peer connection and its data channels.
+ *
+ * When a connection does not recover, another one replaces it: a new *generation* of the call,
+ * whose number `g` its signals have. The callee makes its offer; the caller asks for it with
+ * {call, renew: g}. The data channels continue over it without a loss.
+ */
 
 import {InboxError, MAX_RETRY_DELAY} from './codec.js';
 import {DataChannel} from './data-channel.js';
@@ -11,7 +17,13 @@ const RING_INTERVAL = 5_000;
 const CALLER_TIME = 15_000;
 const CALLEE_TIME = 30_000;
 /** Milliseconds after which a call that does not recover is lost. */
-const LOST_TIME = 60_000;
+const LOST_TIME = 120_000;
+/** Milliseconds before another connection replaces one that ICE does not restore, or whose channel has closed, and between two such attempts. */
+const RENEW_DELAY = 12_000;
+const CLOSED_RENEW_DELAY = 1_000;
+/** Milliseconds after which a remote peer that has closed its connection has left. A page that closes cannot always say so. */
+const LEFT_TIME = 15_000;
+const RENEW_INTERVAL = 15_000;
 /** Milliseconds in which the data channel must answer when the path is connected again. */
 const PING_TIME = 10_000;
 /** Milliseconds that a last message has before the mailbox is closed. */
@@ -22,8 +34,12 @@ const RELAYED_RETRY_DELAY = 2_000;
 const FRESH_TIME = 60_000;
 /** Maximum number of data channels that the remote peer can create. */
 const MAX_CHANNELS = 64;
-/** The subprotocol of channels that carry the messages of data-channel.js. */
-const PROTOCOL = 'inbox.1';
+/** How the subprotocol of a channel with messages of data-channel.js begins. The rest identifies the channel. */
+const PROTOCOL = 'inbox.1.';
+/** Maximum number of characters of a subprotocol. */
+const MAX_PROTOCOL_LENGTH = 64;
+/** Maximum number of connections of a call. */
+const MAX_GENERATION = 1e6;
 
 /** @type {readonly Kind[]} */
 const kinds = ['audio', 'video'];
@@ -70,9 +86,17 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #peer = null;
   /** @type {DataChannel | null} */
   #channel = null;
-  /** Open channels but the first one. @type {Set<DataChannel>} */
-  #channels = new Set();
-  /** Whether the remote peer can know of the call. */
+  /** The other channels by their subprotocols. @type {Map<string, DataChannel>} */
+  #channels = new Map();
+  #created = 0;
+  #generation = 0;
+  /** @type {Map<Kind, MediaStreamTrack | null>} */
+  #tracks = new Map();
+  /** The kinds that the remote peer sends. @type {Set<string>} */
+  #remoteKinds = new Set();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #renewTimer;
+  /** Whether a ring was sent, or has arrived. */
   #rang = false;
   /** Ends the rings. */
   #ringing = new AbortController();
@@ -115,6 +139,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization);
     this.#connected.catch(() => {}); // handled by dial or pickUp
     line.add(id, this);
+    this.#addTracks(options.stream);
     this.#listen();
     void this.#prepareBye();
   }
@@ -143,7 +168,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     return /** @type {DataChannel} */ (this.#channel);
   }
 
-  /** The peer connection. */
+  /** The peer connection, which another one can replace. */
   get peer() {
     return /** @type {Peer} */ (this.#peer);
   }
@@ -154,6 +179,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * @param {MediaStreamTrack | null} track
    */
   async setTrack(kind, track) {
+    this.#tracks.set(kind, track);
     await this.#peer?.setTrack(kind, track);
   }
 
@@ -163,7 +189,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * @returns {DataChannel}
    */
   createChannel(label) {
-    return this.#addChannel(this.peer.createDataChannel(label, {protocol: PROTOCOL}));
+    const protocol = `${PROTOCOL}${this.#role}${++this.#created}`;
+    return this.#addChannel(this.peer.createDataChannel(label, {protocol}));
   }
 
   /** Returns the statistics of the connection. */
@@ -176,7 +203,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * latest after ten seconds.
    */
   async close() {
-    if (this.#state === 'connected') await Promise.all([this.#channel, ...this.#channels].map(channel => channel?.close()));
+    if (this.#state === 'connected') await Promise.all(this.#allChannels.map(channel => channel.close()));
     this.#end('local');
   }
 
@@ -202,7 +229,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   async #ring() {
     const {signal} = this.#ringing;
-    const tracks = this.#options.stream?.getTracks().map(({kind}) => kind) ?? [];
+    const tracks = [...this.#tracks.keys()];
     try {
       while (!signal.aborted) {
         this.#early = {at: Date.now(), servers: this.#fetchIceServers()};
@@ -256,7 +283,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       this.#id = data.call;
       this.#role = 'callee';
       void this.#prepareBye();
-      await this.#offer(message.ring);
+      this.#addRemoteKinds(message.ring);
+      await this.#offer();
     }).catch(() => {}); // not a message of a call
   }
 
@@ -275,9 +303,12 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     if (this.#state === 'closed') return;
     if (message.bye) return this.#onBye(message.bye);
     if (message.ring) return this.#onRing(message.ring);
-    if (this.#peer) return void this.#peer.receive(message);
     if (this.#role === 'callee' && !this.#rang) return this.#end('remote'); // late
-    if (this.#role === 'caller' && message.description?.type === 'offer') await this.#answer(message);
+    if (message.renew) return this.#onRenew(message.renew);
+    const {g = 0} = message;
+    if (this.#peer && g === this.#generation) return void this.#peer.receive(message);
+    const isNew = this.#role === 'caller' && message.description?.type === 'offer' && g >= this.#generation && g <= MAX_GENERATION;
+    if (isNew) await this.#answer(message, g).catch(error => this.#onFailure(error));
   }
 
   /** @param {unknown} error */
@@ -306,57 +337,129 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     if (this.#state === 'closed') return;
     if (choice === false) return this.decline();
     if (choice !== true) this.#options = {...this.#options, ...choice};
-    await this.#offer(ring);
+    if (choice !== true) this.#addTracks(choice.stream);
+    this.#addRemoteKinds(ring);
+    await this.#offer();
   }
 
-  /**
-   * Makes the offer of the callee, with the tracks of both sides.
-   * @param {unknown} ring the kinds of the caller's tracks
-   */
-  async #offer(ring) {
+  /** @param {MediaStream} [stream] */
+  #addTracks(stream) {
+    for (const kind of kinds) {
+      const track = stream?.getTracks().find(track => track.kind === kind);
+      if (track) this.#tracks.set(kind, track);
+    }
+  }
+
+  /** @param {unknown} ring the kinds of the caller's tracks */
+  #addRemoteKinds(ring) {
+    for (const kind of kinds) if (Array.isArray(ring) && ring.includes(kind)) this.#remoteKinds.add(kind);
+  }
+
+  /** Makes the offer of the callee, with the tracks of both sides. */
+  async #offer() {
     const peer = await this.#connect(CALLEE_TIME);
     if (!peer) return;
     for (const kind of kinds) {
-      const track = this.#track(kind);
-      if (track || (Array.isArray(ring) && ring.includes(kind))) void peer.setTrack(kind, track);
+      const track = this.#tracks.get(kind) ?? null;
+      if (track || this.#remoteKinds.has(kind)) void peer.setTrack(kind, track);
     }
-    this.#openChannel(peer);
+    this.#openChannels(peer);
   }
 
   /**
    * Answers the offer of the callee.
    * @param {Signal} offer
+   * @param {number} generation
    */
-  async #answer(offer) {
+  async #answer(offer, generation) {
     this.#ringing.abort();
+    this.#generation = generation;
     const peer = await this.#connect(CALLER_TIME);
     if (!peer) return;
-    for (const kind of kinds) {
-      const track = this.#track(kind);
-      if (track) void peer.setTrack(kind, track);
-    }
+    for (const [kind, track] of this.#tracks) void peer.setTrack(kind, track);
     await peer.receive(offer);
-    if (this.#state !== 'closed') this.#openChannel(peer);
+    if (peer === this.#peer) this.#openChannels(peer);
+  }
+
+  /** @param {unknown} generation that the caller asks for */
+  #onRenew(generation) {
+    const isNew = this.#role === 'callee' && Number.isInteger(generation) && Number(generation) > this.#generation && Number(generation) <= MAX_GENERATION;
+    if (!isNew || !this.#peer) return;
+    this.#generation = Number(generation);
+    this.#onLost(RENEW_INTERVAL);
+    void this.#offer().catch(error => this.#onFailure(error));
+  }
+
+  /** Notes that a connection cannot be created. @param {unknown} error */
+  #onFailure(error) {
+    if (this.#isConnected) this.#emit('error', error);
+    else this.#end('local', error);
+  }
+
+  /** Replaces the connection. */
+  #renew() {
+    if (this.#state !== 'reconnecting') return;
+    this.#renewTimer = setTimeout(() => this.#renew(), RENEW_INTERVAL);
+    const {status} = this.#line.inbox;
+    if (status !== 'open') return;
+    if (this.#role === 'caller') return this.#send({call: this.#id, renew: this.#generation + 1});
+    this.#generation++;
+    void this.#offer().catch(error => this.#onFailure(error));
   }
 
   /**
-   * Creates the peer connection. Returns null if the call was closed meanwhile.
+   * Notes that the connection was lost.
+   * @param {number} delay milliseconds before another one replaces it
+   */
+  #onLost(delay) {
+    if (!this.#isConnected || this.#state === 'closed') return;
+    clearTimeout(this.#renewTimer);
+    this.#renewTimer = setTimeout(() => this.#renew(), delay);
+    if (this.#state === 'reconnecting') return;
+    this.#setState('reconnecting');
+    this.#setTimer(LOST_TIME, () => this.#end('lost'));
+  }
+
+  /** Handles the end of the first channel, without a word of the remote peer. Firefox also closes it when ICE fails. */
+  #onChannelLost() {
+    const hasClosed = this.#peer?.state === 'connected';
+    this.#onLost(CLOSED_RENEW_DELAY);
+    if (hasClosed && this.#state === 'reconnecting') this.#setTimer(LEFT_TIME, () => this.#end('remote'));
+  }
+
+  /** Closes the present connection. The channels wait for the next one. */
+  #closePeer() {
+    for (const channel of this.#allChannels) channel.detach();
+    for (const track of this.remoteStream?.getTracks() ?? []) this.remoteStream.removeTrack(track);
+    const peer = this.#peer;
+    this.#peer = null;
+    peer?.close();
+  }
+
+  get #allChannels() {
+    return [...this.#channel ? [this.#channel] : [], ...this.#channels.values()];
+  }
+
+  /**
+   * Creates the peer connection of this generation. Returns null if it is not needed any more.
    * @param {number} limit milliseconds that the call has to connect
    */
   async #connect(limit) {
-    this.#setTimer(limit, () => this.#end('local'));
+    const generation = this.#generation;
+    this.#closePeer();
+    if (!this.#isConnected) this.#setTimer(limit, () => this.#end('local'));
     const early = this.#early && Date.now() - this.#early.at < FRESH_TIME ? this.#early.servers : null;
     const iceServers = await (early ?? this.#fetchIceServers());
-    if (this.#state === 'closed') return null;
+    if (this.#state === 'closed' || generation !== this.#generation) return null;
     const {iceTransportPolicy, createConnection} = this.#options;
     const peer = new Peer({
-      call: this.#id, polite: this.#role === 'caller', twoWay: true, send: signal => this.#send(signal),
+      call: this.#id, polite: this.#role === 'caller', twoWay: true, send: signal => this.#send({...signal, g: generation}),
       iceServers, fetchIceServers: () => this.#fetchIceServers(), iceTransportPolicy, connect: createConnection,
     });
     this.#peer = peer;
     peer.addEventListener('state', () => peer === this.#peer && this.#onPeerState(peer));
-    peer.addEventListener('track', ({detail}) => this.#onTrack(detail.track));
-    peer.addEventListener('datachannel', ({detail}) => this.#onChannel(detail));
+    peer.addEventListener('track', ({detail}) => this.#onTrack(peer, detail.track));
+    peer.addEventListener('datachannel', ({detail}) => peer === this.#peer && this.#onChannel(detail));
     peer.addEventListener('error', ({detail}) => this.#emit('error', detail));
     peer.addEventListener('path', ({detail}) => {
       this.#line.inbox.maxRetryDelay = peer.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
@@ -369,43 +472,60 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     return this.#options.iceServers ?? await this.#iceServers.fetch();
   }
 
-  /** @param {Kind} kind */
-  #track(kind) {
-    return this.#options.stream?.getTracks().find(track => track.kind === kind) ?? null;
+  /**
+   * Opens the channel that each call has, which both sides create without a message, and those
+   * that this side has created.
+   * @param {Peer} peer
+   */
+  #openChannels(peer) {
+    const channel = peer.createDataChannel('data', {negotiated: true, id: 0});
+    for (const [protocol, created] of this.#channels) {
+      if (protocol.startsWith(PROTOCOL + this.#role)) created.attach(peer.createDataChannel(created.label, {protocol}));
+    }
+    if (this.#channel) return this.#channel.attach(channel);
+    this.#channel = this.#newChannel(channel, () => this.#onChannelLost());
+    this.#channel.addEventListener('open', () => this.#peer && this.#onPeerState(this.#peer));
+    this.#channel.addEventListener('close', () => this.#isConnected && this.#end('remote'));
   }
 
-  /** Opens the channel that each call has: both sides create it, without a message. @param {Peer} peer */
-  #openChannel(peer) {
-    const channel = new DataChannel(peer.createDataChannel('data', {negotiated: true, id: 0}), this.#channelOptions);
-    this.#channel = channel;
-    channel.addEventListener('open', () => this.#onPeerState(peer));
-    channel.addEventListener('close', () => this.#isConnected && this.#end('remote'));
-  }
-
-  get #channelOptions() {
-    const {maxMessageBytes} = this.#options;
-    return maxMessageBytes === undefined ? {} : {maxMessageBytes};
+  /**
+   * @param {RTCDataChannel} channel
+   * @param {() => void} onLost
+   */
+  #newChannel(channel, onLost) {
+    return new DataChannel(channel, {maxMessageBytes: this.#options.maxMessageBytes, onLost});
   }
 
   /** @param {RTCDataChannel} channel */
   #addChannel(channel) {
-    const added = new DataChannel(channel, this.#channelOptions);
-    this.#channels.add(added);
-    added.addEventListener('close', () => this.#channels.delete(added));
+    const {protocol} = channel;
+    const added = this.#newChannel(channel, () => {});
+    this.#channels.set(protocol, added);
+    added.addEventListener('close', () => this.#channels.delete(protocol));
     return added;
   }
 
   /** @param {RTCDataChannel} channel that the remote peer has created */
   #onChannel(channel) {
-    if (channel.protocol !== PROTOCOL) return; // for a listener of the peer
-    if (this.#channels.size >= MAX_CHANNELS) return channel.close();
-    this.#emit('channel', this.#addChannel(channel));
+    const {protocol} = channel;
+    if (!protocol.startsWith(PROTOCOL)) return; // for a listener of the peer
+    const known = this.#channels.get(protocol);
+    const isOwn = protocol.startsWith(PROTOCOL + this.#role);
+    if (isOwn || protocol.length > MAX_PROTOCOL_LENGTH || (!known && this.#channels.size >= MAX_CHANNELS)) channel.close();
+    else if (known) known.attach(channel);
+    else this.#emit('channel', this.#addChannel(channel));
   }
 
-  /** A track that the remote peer does not send stays muted. @param {MediaStreamTrack} track */
-  #onTrack(track) {
+  /**
+   * A track that the remote peer does not send stays muted.
+   * @param {Peer} peer
+   * @param {MediaStreamTrack} track
+   */
+  #onTrack(peer, track) {
     const stream = this.remoteStream;
+    this.#remoteKinds.add(track.kind);
     const onMedia = () => {
+      if (peer !== this.#peer) return;
       stream.addTrack(track);
       this.#emit('track', {track, stream});
     };
@@ -415,26 +535,25 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** @param {Peer} peer */
   #onPeerState({state}) {
-    if (state === 'connected' && !this.#isConnected && this.#channel?.readyState === 'open') {
-      this.#isConnected = true;
-      clearTimeout(this.#timer);
-      this.#setState('connected');
-      this.#settle.resolve(true);
-    } else if (state === 'connected' && this.#state === 'reconnecting') {
-      void this.#verify();
-    } else if (state === 'reconnecting' && this.#state === 'connected') {
-      this.#setState('reconnecting');
-      this.#setTimer(LOST_TIME, () => this.#end('lost'));
-    }
+    if (state === 'reconnecting' && this.#state === 'connected') this.#onLost(RENEW_DELAY);
+    if (state !== 'connected' || this.#channel?.readyState !== 'open') return;
+    if (!this.#isConnected) this.#onConnected();
+    else if (this.#state === 'reconnecting') void this.#verify();
+  }
+
+  #onConnected() {
+    this.#isConnected = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#renewTimer);
+    this.#setState('connected');
+    this.#settle.resolve(true);
   }
 
   /** Checks that data arrives again: in Firefox, the channels of a path that was dead for long can remain dead. */
   async #verify() {
+    const peer = this.#peer;
     const works = await this.#channel?.ping(PING_TIME);
-    if (this.#state !== 'reconnecting' || this.#peer?.state !== 'connected') return;
-    if (!works) return this.#end('lost');
-    clearTimeout(this.#timer);
-    this.#setState('connected');
+    if (works && this.#state === 'reconnecting' && peer === this.#peer && peer?.state === 'connected') this.#onConnected();
   }
 
   /**
@@ -450,7 +569,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     }, limit);
   }
 
-  /** Sends a signal after those before it. @param {Signal} signal */
+  /** Sends a signal after those before it. @param {(Signal & {g: number}) | {call: string, renew: number}} signal */
   #send(signal) {
     const sealed = this.#seal(signal);
     this.#sealing = this.#sealing.then(async () => {
@@ -504,8 +623,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
     };
     const onHide = () => {
-      if (this.#rang && this.#bye) inbox.sendLast(this.#remote, this.#bye);
-      this.#rang = false;
+      if (this.#isKnown && this.#bye) inbox.sendLast(this.#remote, this.#bye);
+      this.#line.remove(this.#id, this.#remote, null);
       this.#end('local', new InboxError('closed', 'the page was closed'));
     };
     inbox.addEventListener('connection', onConnection);
@@ -527,15 +646,22 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #end(reason, error, bye = 'closed') {
     if (this.#state === 'closed') return;
     clearTimeout(this.#timer);
+    clearTimeout(this.#renewTimer);
     this.#unlisten();
     this.#ringing.abort();
     this.#signaling.abort();
-    this.#peer?.close();
     this.#setState('closed');
+    for (const channel of this.#allChannels) channel.abort();
+    this.#peer?.close();
     if (error === undefined) this.#settle.resolve(false);
     else this.#settle.reject(error);
     this.#resolveClosed(reason);
     void this.#sendBye(reason, bye);
+  }
+
+  /** Whether the remote peer can know of the call. */
+  get #isKnown() {
+    return this.#rang || this.#role === 'callee';
   }
 
   /**
@@ -544,8 +670,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    */
   async #sendBye(reason, bye) {
     const {inbox} = this.#line;
-    const knows = this.#rang || this.#role === 'callee';
-    if (reason !== 'remote' && knows && inbox.status === 'open') {
+    if (reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
       const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
       const limit = new Promise(resolve => setTimeout(resolve, BYE_TIME));
       await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone

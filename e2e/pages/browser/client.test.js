@@ -104,7 +104,7 @@ scene('media both ways, encrypted, between Firefox and Chromium', async () => {
   const scene = newScene({video: true, secret: 'another secret'});
   await call(bob, 'echo', scene);
   await call(alice, 'dial', scene);
-  await Promise.all([bob, alice].map(page => page.evaluate(() => /** @type {any} */ (window).frames(/** @type {any} */ (window).call))));
+  await Promise.all([bob, alice].map(page => page.evaluate(() => /** @type {any} */ (window).frames())));
 });
 
 scene('media of the caller alone, and of the callee later', async () => {
@@ -112,13 +112,13 @@ scene('media of the caller alone, and of the callee later', async () => {
   const scene = newScene();
   await call(bob, 'echo', scene);
   await call(alice, 'dial', {...scene, video: true});
-  await bob.evaluate(() => /** @type {any} */ (window).frames(/** @type {any} */ (window).call));
+  await bob.evaluate(() => /** @type {any} */ (window).frames());
   assert.equal(await alice.evaluate(() => /** @type {any} */ (window).call.remoteStream.getTracks().length), 0);
   await bob.evaluate(async () => {
     const [track] = (await navigator.mediaDevices.getUserMedia({video: true})).getTracks();
     await /** @type {any} */ (window).call.setTrack('video', track);
   });
-  await alice.evaluate(() => /** @type {any} */ (window).frames(/** @type {any} */ (window).call));
+  await alice.evaluate(() => /** @type {any} */ (window).frames());
 });
 
 scene('a callee that comes late, leaves, and comes back', async () => {

@@ -29,8 +29,10 @@ export function defineClientHelpers() {
   win.pattern = (/** @type {number} */ length) => new Uint8Array(length).map((_, i) => i * 7 + (i >> 12));
   win.same = (/** @type {ArrayBuffer} */ got, /** @type {Uint8Array} */ want) =>
     got.byteLength === want.length && new Uint8Array(got).every((byte, i) => byte === want[i]);
-  /** Waits until a stream shows moving video. @param {any} call */
-  win.frames = async call => {
+  /** Waits until the call shows moving video. */
+  win.frames = async () => {
+    while (!win.call) await new Promise(resolve => setTimeout(resolve, 20)); // the callee has it later
+    const {call} = win;
     const video = document.createElement('video');
     Object.assign(video, {srcObject: call.remoteStream, muted: true, autoplay: true});
     document.body.append(video);
