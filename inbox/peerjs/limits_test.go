@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -33,6 +34,35 @@ func TestOrigins(t *testing.T) {
 		}
 		if err == nil {
 			conn.Close()
+		}
+	}
+}
+
+// TestPreflight has browsers ask whether a page can use a route.
+func TestPreflight(t *testing.T) {
+	for _, row := range []struct {
+		origins []string
+		allowed string // Access-Control-Allow-Origin
+	}{{nil, "*"}, {[]string{"https://a.example"}, "https://a.example"}, {[]string{"https://b.example"}, ""}} {
+		c := testConfig()
+		c.Origins = row.origins
+		h := New(c)
+		for _, path := range []string{"/peerjs/id", "/peerjs/", "/peerjs/other/peers"} {
+			r := httptest.NewRequest(http.MethodOptions, path, nil)
+			r.Header.Set("Origin", "https://a.example")
+			r.Header.Set("Access-Control-Request-Method", "GET")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			header := w.Header()
+			if w.Code != 204 || header.Get("Access-Control-Allow-Origin") != row.allowed ||
+				(header.Get("Access-Control-Allow-Headers") != "") != (row.allowed != "") || header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("%s for %v: got %d %v", path, row.origins, w.Code, header)
+			}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/peerjs/id", nil))
+		if w.Code != 405 || w.Header().Get("Allow") == "" {
+			t.Errorf("POST: got %d %v", w.Code, w.Header())
 		}
 	}
 }

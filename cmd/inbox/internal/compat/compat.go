@@ -15,6 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
+	"inbox/internal/websocket"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -97,6 +98,48 @@ func (p *Protocols) Handler(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// maxTokenWait bounds the wait of an opening handshake for a token of its address.
+const maxTokenWait = 15 * time.Second
+
+// Limited returns the limit of requests with a wait before it: an opening handshake of a protocol
+// waits for a token of its address, of which delay takes one, before it is refused. PeerJS does not
+// try again, and the frames of a page with many peers use up the tokens of those that follow.
+func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*http.Request) time.Duration) func(http.Handler) http.Handler {
+	if len(p.served) == 0 {
+		return limit
+	}
+	return func(next http.Handler) http.Handler {
+		limited := limit(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if served, _ := p.find(r.URL.Path); served != nil && websocket.IsUpgrade(r) && awaitToken(r, delay) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			limited.ServeHTTP(w, r)
+		})
+	}
+}
+
+// awaitToken reports whether a request has got a token in time.
+func awaitToken(r *http.Request, delay func(*http.Request) time.Duration) bool {
+	for by := time.Now().Add(maxTokenWait); ; {
+		wait := delay(r)
+		if wait <= 0 {
+			return true
+		}
+		if time.Now().Add(wait).After(by) {
+			return false
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+			timer.Stop()
+			return false
+		}
+	}
 }
 
 // RouteOf returns a function that returns the route of a request: that of other, unless a protocol

@@ -115,3 +115,31 @@ func TestTopicsMetricsAndStop(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLimited checks that an opening handshake waits for a token, and that other requests are
+// refused without one.
+func TestLimited(t *testing.T) {
+	var log bytes.Buffer
+	p, lim := newTestTopics(false, 40, &log)
+	h := p.Limited(lim.Requests.Handler, lim.Requests.Delay)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	serve := func(ctx context.Context, path string, upgrade bool) int {
+		r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+		if upgrade {
+			r.Header.Set("Upgrade", "websocket")
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for _, path := range []string{"/topics", "/"} {
+		for serve(t.Context(), path, path == "/") != http.StatusTooManyRequests { // no handshake of a protocol waits
+		}
+	}
+	for serve(gone, "/topics", true) != http.StatusTooManyRequests { // its client has left
+	}
+	if got := serve(t.Context(), "/topics", true); got != http.StatusTeapot {
+		t.Errorf("an opening handshake: got %d, want it served", got)
+	}
+}

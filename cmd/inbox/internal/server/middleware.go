@@ -51,7 +51,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Streams.Handler(s.limits.Requests.Handler),
 		// Before a refusal can be delayed, because a large header uses much memory.
 		s.limits.Header.Handler(s.limits.Requests.Handler),
-		s.limits.Requests.Handler,
+		s.compat.Limited(s.limits.Requests.Handler, s.limits.Requests.Delay),
 		when(!overTLS, s.http2Refuser.Handler),
 		when(named, s.proxies.CheckHost(s.domains, s.isForAnyHost)),
 	)
