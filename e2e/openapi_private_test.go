@@ -27,7 +27,7 @@ func startPrivate(t *testing.T, anyOrigin bool) (server, token, revoked string) 
 		t.Fatal(err)
 	}
 	store := memstore.New(inbox.Limits{Timeout: time.Minute, Capacity: 100})
-	access, err := invite.New(invite.Config{Storage: storage, Store: store, ClaimTimeout: time.Minute})
+	access, err := invite.New(invite.Config{Storage: storage, Store: store, Remember: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func startPrivate(t *testing.T, anyOrigin bool) (server, token, revoked string) 
 
 // checkPrivateServer checks the responses of a private server.
 func checkPrivateServer(t *testing.T, doc *document) {
-	const body = "\n\n{\"names\":[\"anna\",\"ben\"],\"remembered\":true}"
+	const body = "\nContent-Type: application/json\n\n{\"names\":[\"anna\",\"ben\"],\"remembered\":true}"
 	for _, anyOrigin := range []bool{false, true} {
 		server, token, revoked := startPrivate(t, anyOrigin)
 		with := func(token string) string { return "\nInbox-Invite: " + token }
@@ -55,7 +55,7 @@ func checkPrivateServer(t *testing.T, doc *document) {
 			{"GET /inbox?wait=0 anna:rabbit" + with(revoked), "GET /inbox 403"},
 			{"GET /inbox?wait=0 anna:rabbit" + with(token), "GET /inbox 204"},
 			{"POST /guest-pass" + with(token) + body, "POST /guest-pass 200"},
-			{"POST /guest-pass" + with(token) + "\n\n{}", "POST /guest-pass 400"},
+			{"POST /guest-pass" + with(token) + "\nContent-Type: application/json\n\n{}", "POST /guest-pass 400"},
 			{"POST /guest-pass" + with(revoked) + body, "POST /guest-pass 403"},
 			{"POST /guest-pass" + body, "POST /guest-pass 403"},
 			{"POST /guest-pass" + with(token) + "\n\n" + strings.Repeat(" ", 9000), "POST /guest-pass 413"},

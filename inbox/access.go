@@ -1,6 +1,9 @@
 package inbox
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // InviteField is the field of requests, in canonical form, that has the invitation or the guest
 // pass of a client. A WebSocket has it in the parameter invite of its hello, too.
@@ -16,12 +19,20 @@ type Access interface {
 	AdmitSend(token, to string) error
 	// AdmitRelay returns an error to refuse credentials of a relay to the owner of a name.
 	AdmitRelay(token, name string) error
-	// Opened reports a claim that a client has opened. The claim must end with the token.
-	Opened(token string, c Claim)
+	// Opened reports a claim that a client has opened. The claim must end with the token. The owner
+	// is that of [Config.OnDelete].
+	Opened(token string, c Claim, owner string)
 }
 
 // tokenOf returns the invitation or guest pass of a request, or "".
 func tokenOf(r *http.Request) string { return canonicalHeader(r.Header, InviteField) }
+
+// keepToken adds the invitation or guest pass of a WebSocket to the header of its requests.
+func keepToken(header http.Header, token string) {
+	if token != "" {
+		header[InviteField] = []string{strings.Clone(token[:min(len(token), maxFieldBytes)])}
+	}
+}
 
 // admit refuses a client that cannot use a name. A wrong password is the reason that it learns
 // first.
@@ -37,9 +48,9 @@ func (h *Handler) admit(r *http.Request, name string, key Key) error {
 }
 
 // matched notes that a client has opened a claim with the right password.
-func (h *Handler) matched(r *http.Request, c Claim) {
+func (h *Handler) matched(r *http.Request, c Claim, key Key) {
 	h.guard.Record(r, PasswordMatch, c.Name)
 	if h.access != nil {
-		h.access.Opened(tokenOf(r), c)
+		h.access.Opened(tokenOf(r), c, ownerOf(c.Name, key))
 	}
 }

@@ -155,7 +155,7 @@ func NewHandler(cfg Config) *Handler {
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
 	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
 	h.codePrefix, h.access = cfg.CodePrefix, cfg.Access
-	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
+	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), origin.Refusal(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.socketConfig, h.socketURL = h.webSocketConfig(cfg), url.URL{Path: cfg.Path}
 	h.helloTimeout, h.enter, h.throttle = cfg.HelloTimeout, cfg.Enter, cfg.Throttle
@@ -317,11 +317,4 @@ func notFoundProblem(path, icePath string) *problem.Problem {
 		detail = fmt.Sprintf("The mailbox is at %s, the ICE servers are at %s.", path, icePath)
 	}
 	return problem.NotFound(detail)
-}
-
-func crossSiteProblem(detail string) *problem.Problem {
-	if detail == "" {
-		detail = "Its operator can allow them."
-	}
-	return problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server", detail)
 }

@@ -28,7 +28,7 @@ type documentedAccess struct {
 func (a *documentedAccess) open(t *testing.T, store inbox.Store) {
 	a.storage = &documentedStorage{changed: true}
 	var err error
-	if a.Access, err = invite.New(invite.Config{Storage: a.storage, Store: store, ClaimTimeout: time.Minute}); err != nil {
+	if a.Access, err = invite.New(invite.Config{Storage: a.storage, Store: store, Remember: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	go a.Run(t.Context())

@@ -92,7 +92,7 @@ func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64, cl
 	}
 	c, m, err := h.store.OpenNext(r.Context(), name, key, ack, client)
 	if c.Name != "" {
-		h.matched(r, c)
+		h.matched(r, c, key)
 		return c, m, err
 	}
 	if c, err = h.completeOpen(r, name, key, c, err); err != nil {

@@ -122,7 +122,7 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 	}
 	c, _, err := h.store.OpenPut(r.Context(), name, key, to, m)
 	if c.Name != "" {
-		h.matched(r, c)
+		h.matched(r, c, key)
 		return err
 	}
 	if _, err := h.completeOpen(r, name, key, c, err); err != nil {

@@ -109,8 +109,8 @@ func (h *Handler) detach(r *http.Request) *http.Request {
 			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
 		}
 	}
-	if token := tokenOf(r); h.access != nil && token != "" {
-		header[InviteField] = []string{strings.Clone(token[:min(len(token), maxFieldBytes)])}
+	if h.access != nil {
+		keepToken(header, tokenOf(r))
 	}
 	detached := &http.Request{
 		Method: r.Method, URL: &h.socketURL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
@@ -346,8 +346,8 @@ func (s *webSocket) Buffer(more int) bool {
 
 // hello opens the mailbox with the credentials of the frame.
 func (s *webSocket) hello(f wire.Frame) {
-	if token := query.Value(f.Query, "invite"); s.h.access != nil && token != "" {
-		s.r.Header[InviteField] = []string{token}
+	if s.h.access != nil {
+		keepToken(s.r.Header, query.Value(f.Query, "invite"))
 	}
 	r := *s.r
 	r.Header = maps.Clone(s.r.Header)

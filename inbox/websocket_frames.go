@@ -180,7 +180,7 @@ func (s *webSocket) writeMessage(m Message) error {
 // refuse answers a send with a problem document.
 func (s *webSocket) refuse(ref uint64, err error) {
 	doc := s.problemDocument(err)
-	_ = s.write(wire.AppendFail(nil, ref), doc.body) // an error ends the connection
+	_ = s.write(wire.AppendFail(nil, ref), doc.Body) // an error ends the connection
 }
 
 // refuseHello answers a hello with a problem document, and ends the connection.
@@ -190,41 +190,24 @@ func (s *webSocket) refuseHello(err error) {
 		return
 	}
 	doc := s.problemDocument(err)
-	_ = s.write(wire.AppendFail(nil, 0), doc.body) // without it, the close frame tells enough
+	_ = s.write(wire.AppendFail(nil, 0), doc.Body) // without it, the close frame tells enough
 	code := websocket.PolicyViolation
-	if doc.retryAfter() != "" {
+	if doc.RetryAfter() != "" {
 		code = websocket.TryAgainLater
 	}
-	s.close(code, http.StatusText(doc.status))
+	s.close(code, http.StatusText(doc.Status))
 }
-
-// document is a response that a frame contains. As frames have no fields, Retry-After is a member of the
-// problem document.
-type document struct {
-	header http.Header
-	status int
-	body   []byte
-}
-
-func (d *document) Header() http.Header    { return d.header }
-func (d *document) WriteHeader(status int) { d.status = status }
-func (d *document) Write(b []byte) (int, error) {
-	d.body = append(d.body, b...)
-	return len(b), nil
-}
-
-func (d *document) retryAfter() string { return d.header.Get("Retry-After") }
 
 // problemDocument returns the response that refuse writes to a request.
-func (s *webSocket) problemDocument(err error) *document {
-	d := &document{header: http.Header{}}
+func (s *webSocket) problemDocument(err error) *wire.Document {
+	d := &wire.Document{}
 	var refuser interface{ Refuse(http.ResponseWriter) }
 	if !errors.As(err, &refuser) && problemOf(s.r, err) == nil {
 		err = fmt.Errorf("unexpected end: %w", internalProblem)
 	}
 	s.h.refuse(d, s.r, err)
-	if seconds := d.retryAfter(); seconds != "" {
-		d.body = fmt.Appendf(bytes.TrimSuffix(d.body, []byte("}")), `,"retryAfter":%s}`, seconds)
+	if seconds := d.RetryAfter(); seconds != "" {
+		d.Body = fmt.Appendf(bytes.TrimSuffix(d.Body, []byte("}")), `,"retryAfter":%s}`, seconds)
 	}
 	return d
 }

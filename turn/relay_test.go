@@ -175,6 +175,24 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
+// TestRevokeCredentials checks that allocations stay, and that no new one opens.
+func TestRevokeCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCallers(t, nil)
+		again, _ := c.rawPipe(t, "alice")
+		c.RevokeCredentials("alice")
+		c.RevokeCredentialsID(c.issuer.OwnerID("bob"), time.Now())
+		again.expect(stun.CodeUnauthorized, stun.MethodAllocate, udpTransport)
+		c.refresh()
+		if got := c.State().TLS.Allocations; got != 2 {
+			t.Errorf("got %d allocations, want both", got)
+		}
+		time.Sleep(time.Second)
+		again.creds = c.Credentials("alice", Payer{})
+		again.allocate()
+	})
+}
+
 // TestRevokeDuringAllocate revokes an owner after the credentials were checked.
 func TestRevokeDuringAllocate(t *testing.T) {
 	p := newPair(t)

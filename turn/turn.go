@@ -198,6 +198,19 @@ func (s *Server) revoke(owner ownerHash, until time.Time) {
 	s.closeAllocations(func(a *allocation) bool { return a.owner == owner })
 }
 
+// RevokeCredentials is Revoke that leaves the allocations of the owner until they end.
+func (s *Server) RevokeCredentials(owner string) {
+	now := s.config.Now()
+	s.revoked.add(s.issuer.ownerHash(owner), now, now)
+}
+
+// RevokeCredentialsID is RevokeID that leaves the allocations of the owner until they end.
+func (s *Server) RevokeCredentialsID(id string, until time.Time) {
+	if hash, ok := parseOwnerID(id); ok {
+		s.revoked.add(hash, until, s.config.Now())
+	}
+}
+
 // MonthUsed reports whether 99 % of the month's traffic are used, so that no allocation is
 // granted.
 func (s *Server) MonthUsed() bool { return s.quota.MonthUsed() }

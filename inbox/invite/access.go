@@ -17,8 +17,12 @@ type Config struct {
 	Storage Storage
 	// Store has the mailboxes whose claims end with their invitations.
 	Store inbox.Store
-	// ClaimTimeout is how long a claim lasts without its owner.
-	ClaimTimeout time.Duration
+	// OnEnd, if not nil, is called when a claim has ended with its token, with the owner that
+	// Opened got.
+	OnEnd func(owner string)
+	// Remember is how long an owner that is not seen is remembered at least: as long as a claim
+	// lasts, or what the owner was given.
+	Remember time.Duration
 	// CodePrefix begins the names of mailboxes for short codes, and JoinerPrefix those of the
 	// devices on which a code is entered. Such a device needs no invitation to claim a mailbox for
 	// ten minutes, and to send to codes. Empty: all need one.
@@ -35,6 +39,7 @@ type Config struct {
 type Access struct {
 	storage  Storage
 	store    inbox.Store
+	onEnd    func(owner string)
 	codes    string
 	joiners  string
 	log      *slog.Logger
@@ -49,7 +54,7 @@ type Access struct {
 // then requests are refused with [inbox.ErrStoreUnavailable] until Run has loaded them.
 func New(cfg Config) (*Access, error) {
 	a := &Access{
-		storage: cfg.Storage, store: cfg.Store, codes: cfg.CodePrefix, joiners: cfg.JoinerPrefix, log: cfg.Logger, now: cfg.Now,
+		storage: cfg.Storage, store: cfg.Store, onEnd: cfg.OnEnd, codes: cfg.CodePrefix, joiners: cfg.JoinerPrefix, log: cfg.Logger, now: cfg.Now,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -57,7 +62,10 @@ func New(cfg Config) (*Access, error) {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	a.claims.init(cfg.ClaimTimeout)
+	if a.onEnd == nil {
+		a.onEnd = func(string) {}
+	}
+	a.claims.init(cfg.Remember)
 	_, err := a.reload(context.Background())
 	if err != nil && !errors.Is(err, inbox.ErrStoreUnavailable) {
 		return nil, fmt.Errorf("load the invitations: %w", err)
@@ -191,11 +199,11 @@ func (a *Access) isJoiner(name string) bool {
 
 // Opened reports that a client with the token has opened the claim of a mailbox. Access ends the
 // claim when the token ceases to be valid.
-func (a *Access) Opened(token string, c inbox.Claim) {
+func (a *Access) Opened(token string, c inbox.Claim, owner string) {
 	g, err := a.check(token)
 	switch {
 	case err == nil && g.covers(c.Name):
-		a.claims.hold(c, heldClaim{id: g.entry.id, until: g.until}, a.now())
+		a.claims.hold(c, heldClaim{id: g.entry.id, owner: owner, until: g.until}, a.now())
 	case a.isJoiner(c.Name):
 		a.claims.hold(c, heldClaim{joiner: true}, a.now())
 	}

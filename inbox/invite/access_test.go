@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,7 @@ type rig struct {
 	dir     string
 	storage *File
 	store   *memstore.Store
+	ended   []string // owners of ended claims
 }
 
 func newRig(t *testing.T) *rig {
@@ -52,7 +54,7 @@ func newRigIn(t *testing.T, dir string, c *clock) *rig {
 	r := &rig{t: t, clock: c, dir: dir, storage: NewFile(dir), store: memstore.New(inbox.Limits{Timeout: time.Hour})}
 	var err error
 	r.Access, err = New(Config{
-		Storage: NewFile(dir), Store: r.store, ClaimTimeout: time.Hour, CodePrefix: "code-", JoinerPrefix: "join-", Now: c.Now,
+		Storage: NewFile(dir), Store: r.store, Remember: time.Hour, OnEnd: func(owner string) { r.ended = append(r.ended, owner) }, CodePrefix: "code-", JoinerPrefix: "join-", Now: c.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +113,7 @@ func (r *rig) claim(token, name string) inbox.Claim {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Opened(token, c)
+	r.Opened(token, c, "owner of "+name)
 	return c
 }
 
@@ -229,6 +231,9 @@ func TestRevocation(t *testing.T) {
 	r.wantClaim(host, false)
 	r.wantClaim(guest, false)
 	r.wantClaim(stranger, true)
+	if slices.Sort(r.ended); !slices.Equal(r.ended, []string{"owner of anna", "owner of ben"}) {
+		t.Errorf("got the ended owners %q, want those of anna and ben", r.ended)
+	}
 	again := r.invite("anna", time.Hour)
 	for _, text := range []string{token, pass} {
 		r.want("revoked", r.Admit(text, "ben", inbox.Payer{}), ErrExpired)

@@ -19,6 +19,8 @@ const (
 	maxAllJoiners = 10_000
 	// maxForgotten bounds the claims that one sweep asks the store about.
 	maxForgotten = 1000
+	// sweepInterval is how often claims whose owners are not seen are compared with the store.
+	sweepInterval = time.Minute
 	// checkInterval is how often claims are compared with the clock.
 	checkInterval = time.Second
 )
@@ -26,6 +28,7 @@ const (
 // heldClaim is why a claim exists, and until when.
 type heldClaim struct {
 	claim  inbox.Claim
+	owner  string
 	id     invitationID
 	until  time.Time // without the clock skew
 	opened time.Time // when its owner was seen last
@@ -41,15 +44,15 @@ type joiner struct {
 // claimTable has the claims that clients of this process have opened. Claims whose owners are
 // not seen any more are dropped, once the store says that they have ended.
 type claimTable struct {
-	timeout time.Duration
-	mu      sync.Mutex
-	held    map[string]heldClaim // by name
-	joiners map[string]joiner    // by name
-	perNet  map[string]int       // joiners by client
+	remember time.Duration
+	mu       sync.Mutex
+	held     map[string]heldClaim // by name
+	joiners  map[string]joiner    // by name
+	perNet   map[string]int       // joiners by client
 }
 
-func (t *claimTable) init(timeout time.Duration) {
-	t.timeout = timeout
+func (t *claimTable) init(remember time.Duration) {
+	t.remember = remember
 	t.held, t.joiners, t.perNet = map[string]heldClaim{}, map[string]joiner{}, map[string]int{}
 }
 
@@ -122,12 +125,17 @@ func (t *claimTable) ended(r *registry, now time.Time) (all []heldClaim) {
 	return all
 }
 
-// forgotten returns claims whose owners were not seen for longer than a claim lasts.
+// forgotten returns claims whose owners were not seen for long, and those of joiners sooner: they
+// make a new one for each attempt.
 func (t *claimTable) forgotten(now time.Time) (all []heldClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.held {
-		if now.Sub(h.opened) > t.timeout && len(all) < maxForgotten {
+		remember := t.remember
+		if h.joiner {
+			remember = min(remember, sweepInterval)
+		}
+		if now.Sub(h.opened) >= remember && len(all) < maxForgotten {
 			all = append(all, h)
 		}
 	}
@@ -163,7 +171,7 @@ func (a *Access) Run(ctx context.Context) {
 			checked = now
 			a.endClaims(ctx)
 		}
-		if now.Sub(swept) >= max(a.claims.timeout, checkInterval) {
+		if now.Sub(swept) >= sweepInterval {
 			swept = now
 			a.forgetClaims(ctx)
 		}
@@ -192,6 +200,9 @@ func (a *Access) endClaims(ctx context.Context) {
 		err := a.store.Close(ctx, h.claim)
 		if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
 			a.claims.drop(h)
+			if !h.joiner {
+				a.onEnd(h.owner)
+			}
 		} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {
 			a.log.Error("end the claim of an invitation", "err", err)
 		}

@@ -41,7 +41,7 @@ type Handler struct {
 func NewHandler(cfg HandlerConfig) *Handler {
 	return &Handler{
 		access: cfg.Access, payer: cfg.Payer, origins: origin.New(cfg.AnyOrigin, cfg.Origins),
-		crossSite: problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server", cfg.CrossSiteDetail),
+		crossSite: origin.Refusal(cfg.CrossSiteDetail),
 		refusals:  problem.NewCounter(required, expired, "bad-request", "body-too-large", "cross-site", "method-not-allowed", "store-unavailable"),
 	}
 }

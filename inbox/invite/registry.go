@@ -162,7 +162,8 @@ func decodeRegistry(text []byte) (*registry, error) {
 	}
 	r := &registry{secret: stored.Secret, byID: make(map[invitationID]*entry, len(stored.Invitations))}
 	for _, s := range stored.Invitations {
-		if len(s.SHA256) != len(digest{}) || !r.add(Invitation{s.Label, s.Created, s.Expires, s.Revoked}, digest(s.SHA256)) {
+		label, err := parseLabel(s.Label)
+		if err != nil || label != s.Label || len(s.SHA256) != len(digest{}) || !r.add(Invitation{s.Label, s.Created, s.Expires, s.Revoked}, digest(s.SHA256)) {
 			return nil, fmt.Errorf("%w: they are damaged", errUnreadable)
 		}
 	}

@@ -3,8 +3,11 @@
 package origin
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
+
+	"inbox/internal/problem"
 )
 
 // Policy decides which sites' pages may use the server. A browser can remember
@@ -29,6 +32,13 @@ func New(anyOrigin bool, list []string) Policy {
 		p.allowed[strings.ToLower(origin)] = true
 	}
 	return p
+}
+
+// Refusal returns the problem of a page that may not use the server. The detail, if not empty, says
+// how the operator can allow it.
+func Refusal(detail string) *problem.Problem {
+	return problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server",
+		cmp.Or(detail, "Its operator can allow them."))
 }
 
 // Check sets the CORS fields for an allowed origin and reports whether the

@@ -11,6 +11,7 @@ import (
 	"inbox/inbox"
 	"inbox/inbox/invite"
 	"inbox/inbox/redisstore"
+	"inbox/turn"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -38,7 +39,9 @@ type Parts struct {
 	// Payer returns whom a request counts against by its address.
 	Payer           func(*http.Request) inbox.Payer
 	CrossSiteDetail string
-	Log             *slog.Logger
+	// OnEnd is called when the claim of an owner has ended with its invitation.
+	OnEnd func(owner string)
+	Log   *slog.Logger
 }
 
 // Access is the access to a private server.
@@ -64,7 +67,8 @@ func Open(cfg *config.Config, p Parts) (*Access, error) {
 		return nil, ErrNoState
 	}
 	access, err := invite.New(invite.Config{
-		Storage: storage, Store: p.Store, ClaimTimeout: cfg.Mailboxes.Timeout, CodePrefix: CodePrefix, JoinerPrefix: joinerPrefix, Logger: p.Log,
+		Storage: storage, Store: p.Store, OnEnd: p.OnEnd, Remember: max(cfg.Mailboxes.Timeout, turn.CredentialLifetime),
+		CodePrefix: CodePrefix, JoinerPrefix: joinerPrefix, Logger: p.Log,
 	})
 	if err != nil {
 		return nil, err

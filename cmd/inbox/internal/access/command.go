@@ -47,7 +47,7 @@ func openStorage(cfg *config.Config) (s invite.Storage, shutdown func(), err err
 	if cfg.Store == nil {
 		return invite.NewFile(cfg.StateDir), func() {}, nil
 	}
-	store := redisstore.New(redisstore.Config{Address: cfg.Store.Address, Key: cfg.Store.Key, Limits: cfg.Mailboxes})
+	store := redisstore.New(storeConfig(cfg))
 	for end := time.Now().Add(storeTimeout); store.Ready() != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			err := store.Ready()
@@ -65,6 +65,11 @@ func Examine(cfg *config.Config) func(context.Context) (doctor.Invitations, erro
 		return nil
 	}
 	return func(ctx context.Context) (found doctor.Invitations, err error) {
+		if cfg.Store != nil { // the doctor writes nothing to a store that no server has used
+			if used, err := redisstore.Examine(ctx, storeConfig(cfg)); err != nil || used.Unused || used.KeyMismatch {
+				return found, err
+			}
+		}
 		storage, shutdown, err := openStorage(cfg)
 		if err != nil {
 			return found, err
@@ -73,6 +78,10 @@ func Examine(cfg *config.Config) func(context.Context) (doctor.Invitations, erro
 		found.Valid, found.Pass, err = invite.Examine(ctx, storage, time.Now())
 		return found, err
 	}
+}
+
+func storeConfig(cfg *config.Config) redisstore.Config {
+	return redisstore.Config{Address: cfg.Store.Address, Key: cfg.Store.Key, Limits: cfg.Mailboxes}
 }
 
 func add(ctx context.Context, cfg *config.Config, s invite.Storage, out Output) error {

@@ -32,7 +32,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 			t.Errorf("got %+v in a healthy environment", f)
 		}
 	}
-	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "orders", "renew-test"}
+	want := []string{"source", "clock", "state", "ports", "access", "files", "names", "ca", "caa", "account", "certificates", "orders", "renew-test"}
 	if got := slices.Compact(ids); !slices.Equal(got, want) {
 		t.Errorf("got the checks %v, want %v", got, want)
 	}

@@ -57,7 +57,7 @@ func tally(findings []Finding, level Level) int {
 func titleOf(check string) string {
 	titles := map[string]string{
 		"source": "Certificate source", "options": "Options", "pages": "Pages", "clock": "Clock", "state": "State directory", "ports": "Ports", "open-files": "Open files", "files": "Certificate files",
-		"store": "Store", "turn": "STUN and TURN",
+		"store": "Store", "turn": "STUN and TURN", "access": "Access",
 		"names": "DNS names", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the CA",
 		"certificates": "Certificates", "orders": "Last orders", "renew-test": "Test order",
 	}

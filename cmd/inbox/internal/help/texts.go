@@ -84,7 +84,7 @@ it is the server that runs on this machine, or else the installed service:
 A new invitation is printed once, as a link, as a QR code and as a token for
 programs. The server keeps only its SHA-256, in the state directory or in the
 store. A label can have several invitations. Revoking ends the mailboxes that
-were claimed with an invitation or with its guest passes; relayed calls go on
+were claimed with an invitation or with its guest passes. Relayed calls continue
 until they end.
 
 The exit code is 1 if the invitations cannot be changed, and 2 if an option is

@@ -27,6 +27,15 @@ const (
 	revokedTTL      = time.Hour
 )
 
+// revocation is what the stream has of an owner: a field and a value.
+type revocation struct{ field, owner string }
+
+// Fields of the stream.
+const (
+	revokedOwner       = "owner"       // ends allocations and credentials
+	revokedCredentials = "credentials" // leaves allocations until they end
+)
+
 // Client runs a command in the store, as redisstore.Store does.
 type Client interface {
 	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
@@ -43,7 +52,7 @@ type Nodes struct {
 	lastID             string      // of the stream
 	log                *slog.Logger
 	mu                 sync.Mutex
-	waiting            []string // owners to revoke
+	waiting            []revocation
 	lastMonthExchanged time.Time
 }
 
@@ -55,11 +64,16 @@ func New(client Client, prefix string, log *slog.Logger) *Nodes {
 func (n *Nodes) MonthUsed() bool { return n.used.Load() }
 
 // Revoke tells the relay, soon, to end the allocations of an owner.
-func (n *Nodes) Revoke(owner string) {
+func (n *Nodes) Revoke(owner string) { n.add(revocation{revokedOwner, owner}) }
+
+// RevokeCredentials is Revoke that leaves the allocations until they end.
+func (n *Nodes) RevokeCredentials(owner string) { n.add(revocation{revokedCredentials, owner}) }
+
+func (n *Nodes) add(r revocation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.waiting) < maxRevoked {
-		n.waiting = append(n.waiting, owner)
+		n.waiting = append(n.waiting, r)
 	}
 }
 
@@ -142,8 +156,8 @@ func (n *Nodes) exchangeMonth(ctx context.Context, server *turn.Server) error {
 func (n *Nodes) sendRevoked(ctx context.Context) error {
 	sent := 0
 	defer func() { n.dropWaiting(sent) }()
-	for _, owner := range n.peekWaiting() {
-		if _, err := n.do(ctx, "XADD", n.revoked, "MAXLEN", "~", strconv.Itoa(maxRevoked), "*", "owner", owner); err != nil {
+	for _, r := range n.peekWaiting() {
+		if _, err := n.do(ctx, "XADD", n.revoked, "MAXLEN", "~", strconv.Itoa(maxRevoked), "*", r.field, r.owner); err != nil {
 			return err
 		}
 		sent++
@@ -155,7 +169,7 @@ func (n *Nodes) sendRevoked(ctx context.Context) error {
 	return err
 }
 
-func (n *Nodes) peekWaiting() []string {
+func (n *Nodes) peekWaiting() []revocation {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.waiting[:min(len(n.waiting), maxRevokedBatch)]
@@ -180,9 +194,15 @@ func (n *Nodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
 		}
 		entries, _ := answer.([]any)
 		for _, e := range entries {
-			if id, owner := streamEntry(e); id != "" && id != n.lastID {
-				n.lastID = id
-				server.RevokeID(owner, timeOfID(id))
+			id, r := streamEntry(e)
+			if id == "" || id == n.lastID {
+				continue
+			}
+			n.lastID = id
+			if r.field == revokedCredentials {
+				server.RevokeCredentialsID(r.owner, timeOfID(id))
+			} else {
+				server.RevokeID(r.owner, timeOfID(id))
 			}
 		}
 		if len(entries) < maxRevokedBatch {
@@ -191,17 +211,18 @@ func (n *Nodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
 	}
 }
 
-// streamEntry returns the ID of a stream entry and the value of its only field.
-func streamEntry(entry any) (id, value string) {
+// streamEntry returns the ID of a stream entry and its only field.
+func streamEntry(entry any) (id string, r revocation) {
 	pair, ok := entry.([]any)
 	if !ok || len(pair) != 2 {
-		return "", ""
+		return "", r
 	}
 	id, _ = pair[0].(string)
 	if fields, ok := pair[1].([]any); ok && len(fields) == 2 {
-		value, _ = fields[1].(string)
+		r.field, _ = fields[0].(string)
+		r.owner, _ = fields[1].(string)
 	}
-	return id, value
+	return id, r
 }
 
 // timeOfID returns the end of the millisecond in which the store made an ID, such as

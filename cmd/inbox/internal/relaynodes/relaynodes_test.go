@@ -84,12 +84,12 @@ func TestNodesWithoutStore(t *testing.T) {
 
 func TestStreamEntries(t *testing.T) {
 	for _, entry := range []any{nil, "x", []any{}, []any{"1-0"}, []any{1, 2}, []any{"1-0", []any{"owner"}}} {
-		if _, owner := streamEntry(entry); owner != "" {
-			t.Errorf("%v: got %q", entry, owner)
+		if _, r := streamEntry(entry); r != (revocation{}) {
+			t.Errorf("%v: got %q", entry, r)
 		}
 	}
-	if id, owner := streamEntry([]any{"5-1", []any{"owner", "abc"}}); id != "5-1" || owner != "abc" {
-		t.Errorf("got %q, %q", id, owner)
+	if id, r := streamEntry([]any{"5-1", []any{"owner", "abc"}}); id != "5-1" || r != (revocation{revokedOwner, "abc"}) {
+		t.Errorf("got %q, %q", id, r)
 	}
 	if got, want := timeOfID("1526919030474-3"), time.UnixMicro(1526919030474999); !got.Equal(want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -142,6 +142,11 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 func (s *server) openAccess(stateDir string, clients *conn.ClientResolver) (payer func(*http.Request) inbox.Payer, err error) {
 	s.access, err = access.Open(s.cfg, access.Parts{
 		StateDir: stateDir, Shared: s.mailboxes.shared, Store: s.mailboxes.store(), Payer: clients.Payer, CrossSiteDetail: crossSiteDetail, Log: s.log,
+		OnEnd: func(owner string) {
+			if s.relay != nil {
+				s.relay.claimEnded(owner)
+			}
+		},
 	})
 	if err != nil || s.access == nil {
 		return clients.Payer, err

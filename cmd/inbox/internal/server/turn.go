@@ -313,10 +313,26 @@ func (r *relay) ownerDeleted(owner string) {
 		return
 	}
 	r.server.Revoke(owner)
+	r.revocationAdded()
+}
+
+// revocationAdded lets run save the revocations soon.
+func (r *relay) revocationAdded() {
 	select {
 	case r.revocation <- struct{}{}:
 	default: // the save to come has it
 	}
+}
+
+// claimEnded ends the credentials of an owner whose invitation has ended, and leaves the calls that
+// run.
+func (r *relay) claimEnded(owner string) {
+	if r.server == nil {
+		r.nodes.RevokeCredentials(r.issuer.OwnerID(owner))
+		return
+	}
+	r.server.RevokeCredentials(owner)
+	r.revocationAdded()
 }
 
 // isPrivateHost reports whether a host, as [requestHost] returns it, leads to this machine or a
