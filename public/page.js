@@ -179,7 +179,7 @@ export function isRefused({inbox, state}) {
  * @returns {Notice}
  */
 function withRefusal(notice, refusal) {
-  return refusal ? {...notice, hint: refusal.inCall} : notice;
+  return refusal ? {...notice, tone: 'busy', hint: refusal.inCall} : notice;
 }
 
 /**

@@ -10,7 +10,8 @@
 /** @typedef {'send'|'receive'|'call'} PageName */
 /** @typedef {{name: string, password: string}} Credentials */
 
-const FRAGMENT = /^#([\w-]{22})\.([\w-]{22})(?:\.(guest_[\w-]*))?$/;
+/** The secret is last: its last character is a letter, which no program cuts off the end of a link. */
+const FRAGMENT = /^#([\w-]{22})(?:\.(guest_[\w-]*))?\.([\w-]{22})$/;
 const PASS = /^guest_[\w-]{1,154}$/;
 
 export class Room {
@@ -33,11 +34,11 @@ export class Room {
   static from(fragment) {
     if (fragment === '' || fragment === '#') return new Room(random(), random());
     const parts = FRAGMENT.exec(fragment);
-    return parts && new Room(parts[1], parts[2], parts[3]);
+    return parts && new Room(parts[1], parts[3], parts[2]);
   }
 
   get fragment() {
-    return `#${this.id}.${this.secret}${this.pass && `.${this.pass}`}`;
+    return `#${this.id}.${this.pass && `${this.pass}.`}${this.secret}`;
   }
 
   /**

@@ -394,7 +394,7 @@ export const access = /* @__PURE__ */ section('access', {
   invitationUnknown: {title: 'Your invitation is not valid here', hint: 'It can be that of another server. Ask the person who runs this server for a new one.'},
   passExpired: {title: 'This link has expired', hint: 'Ask the person who sent it to you for a new one.'},
   passUnknown: {title: 'This link is not valid', hint: 'It was changed on the way, or belongs to another server. Ask the person who sent it to you for a new one.'},
-  inCall: 'This call continues. The server no longer lets this device sign up again: the next call needs a new invitation or link.',
+  inCall: 'The server no longer lets this device sign up again. This call continues; the next one needs a new invitation or link.',
 });
 
 export const actions = /* @__PURE__ */ section('actions', {
