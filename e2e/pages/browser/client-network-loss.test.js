@@ -38,7 +38,7 @@ test('the network of one side is down for a while', {skip: chromium.skip || fire
   });
   const bob = await (await chrome.newContext({ignoreHTTPSErrors: true})).newPage();
   const alice = await fox.newPage();
-  for (const page of [bob, alice]) {
+  for (const page of /** @type {{goto: (url: string) => Promise<unknown>, evaluate: (run: any) => Promise<any>}[]} */ ([bob, alice])) {
     await page.goto(`${origin}/robots.txt`);
     await page.evaluate(importClient);
     await page.evaluate(defineClientHelpers);

@@ -12,7 +12,7 @@ import * as firefox from '../lib/firefox.js';
 import {Server, freePort} from '../lib/server.js';
 
 const skip = chromium.skip || firefox.skip;
-/** @typedef {{evaluate: (run: any, argument?: any) => Promise<any>, close: () => Promise<void>}} Page */
+/** @typedef {{goto: (url: string) => Promise<unknown>, evaluate: (run: any, argument?: any) => Promise<any>, close: () => Promise<void>}} Page */
 
 /** @type {ClientSite} */
 let site;
@@ -50,7 +50,7 @@ after(async () => {
  */
 async function open(browser, loader) {
   const url = site.page(loader, server.origin);
-  const page = browser === 'firefox' ? await fox.newPage() : await (await chrome.newContext({ignoreHTTPSErrors: true})).newPage();
+  const page = /** @type {Page} */ (browser === 'firefox' ? await fox.newPage() : await (await chrome.newContext({ignoreHTTPSErrors: true})).newPage());
   pages.push(page);
   await page.goto(url);
   await page.evaluate(defineClientHelpers);
@@ -82,7 +82,12 @@ function scene(title, run) {
 const newScene = (options = {}) => ({url: `${server.origin}/inbox`, name: `callee-${++count}`, ...options});
 
 /** Runs a function of the helpers. @param {Page} page @param {string} name @param {any} [argument] */
-const call = (page, name, argument) => page.evaluate(([name, argument]) => /** @type {any} */ (window)[name](argument), [name, argument]);
+const call = (page, name, argument) => page.evaluate(callPage, [name, argument]);
+
+/** Runs in the page. @param {[string, any]} call */
+function callPage([name, argument]) {
+  return /** @type {any} */ (window)[name](argument);
+}
 
 for (const [callee, caller, loaders, options] of /** @type {const} */ ([
   ['chromium', 'firefox', ['bundle', 'server'], {}],
@@ -160,7 +165,7 @@ scene('two clients that call each other get one call', async () => {
   const scene = newScene();
   /** @type {[Page, string, string][]} */
   const sides = [[bob, 'bob', 'alice'], [alice, 'alice', 'bob']];
-  const ids = await Promise.all(sides.map(([page, name, to]) => page.evaluate(async ([url, name, to]) => {
+  const ids = await Promise.all(sides.map(([page, name, to]) => page.evaluate(async (/** @type {string[]} */ [url, name, to]) => {
     const win = /** @type {any} */ (window);
     win.call = await win.client.connect(url, to, {name, password: 'secret', signal: AbortSignal.timeout(60_000)});
     win.received = win.message(win.call.channel);
@@ -174,13 +179,13 @@ scene('two clients that call each other get one call', async () => {
 scene('why a call is not connected', async () => {
   const [bob, alice] = await Promise.all([open('chromium', 'bundle'), open('chromium', 'bundle')]);
   const scene = newScene();
-  await bob.evaluate(async scene => {
+  await bob.evaluate(async (/** @type {import('../lib/client-scenes.js').Scene} */ scene) => {
     const win = /** @type {any} */ (window);
     const accept = (/** @type {string} */ from) => from === 'friend';
     win.listener = await win.client.listen(scene.url, {name: scene.name, password: 'secret', accept});
   }, scene);
   /** @param {string} to @param {object} options */
-  const failure = (to, options) => alice.evaluate(async ([url, to, {secret, timeout, ...options}]) => {
+  const failure = (to, options) => alice.evaluate(async (/** @type {[string, string, any]} */ [url, to, {secret, timeout, ...options}]) => {
     const win = /** @type {any} */ (window);
     const {sealer, signal} = await win.options({secret});
     return win.client.connect(url, to, {...options, sealer, signal: timeout ? AbortSignal.timeout(timeout) : signal})

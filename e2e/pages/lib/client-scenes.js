@@ -84,12 +84,12 @@ export async function exchange() {
   if (await answer !== 'over the second' || channel.label !== 'second') throw new Error('another channel');
 }
 
-/** Runs in the page of the caller: 20 MiB are sent no faster than they leave. */
+/** Runs in the page of the caller: 8 MiB are sent no faster than they leave. */
 export async function backPressure() {
   const {call} = /** @type {any} */ (window);
   let received = 0, largest = 0;
-  const done = new Promise(resolve => call.channel.addEventListener('message', () => ++received === 20 && resolve(undefined)));
-  for (let i = 0; i < 20; i++) {
+  const done = new Promise(resolve => call.channel.addEventListener('message', () => ++received === 8 && resolve(undefined)));
+  for (let i = 0; i < 8; i++) {
     await call.channel.send(new Uint8Array(1 << 20));
     largest = Math.max(largest, call.channel.bufferedAmount);
   }

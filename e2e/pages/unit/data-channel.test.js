@@ -89,7 +89,7 @@ test('a send waits for acknowledgements', async () => {
   const {one, fakes: [fake]} = connect();
   fake.cut = true;
   let count = 0;
-  for (let i = 0; i < 4; i++) void one.send(new Uint8Array(MIB / 2)).then(() => count++);
+  for (let i = 0; i < 4; i++) void one.send(new Uint8Array(MIB / 2)).then(() => count++, () => {});
   await until(() => count >= 1);
   await new Promise(resolve => setTimeout(resolve, 20));
   assert.ok(count < 3 && one.bufferedAmount === 2 * MIB, `got ${count} sends and ${one.bufferedAmount} bytes`);
