@@ -56,6 +56,7 @@ const MAX_ID_LENGTH = 64;
  * @typedef {object} InboxOptions of the mailbox, if the first argument is a URL
  * @property {string | undefined} [name] random by default
  * @property {string | undefined} [password] random by default
+ * @property {string | undefined} [invite] the invitation or guest pass, for a private server
  * @property {typeof globalThis.fetch | undefined} [fetch]
  * @property {typeof globalThis.WebSocket | undefined} [WebSocket]
  *
@@ -223,12 +224,12 @@ class Line {
    * @param {string | URL | Inbox} server
    * @param {ConnectOptions} options
    */
-  static async open(server, {name = random(), password = random(), fetch, WebSocket, signal}) {
+  static async open(server, {name = random(), password = random(), invite, fetch, WebSocket, signal}) {
     signal?.throwIfAborted();
     const loading = import('./peer-call.js');
     loading.catch(() => {}); // handled below
     const isOwner = !(server instanceof Inbox);
-    const inbox = isOwner ? new Inbox(server, {name, password, ...fetch && {fetch}, ...WebSocket && {WebSocket}}) : server;
+    const inbox = isOwner ? new Inbox(server, {name, password, ...invite && {invite}, ...fetch && {fetch}, ...WebSocket && {WebSocket}}) : server;
     try {
       await started(inbox, signal);
       const {Call} = await loading;
@@ -312,6 +313,7 @@ async function started(inbox, signal) {
   signal?.addEventListener('abort', onAbort);
   try {
     const isOpen = inbox.status === 'open' || await Promise.race([inbox.start(), failed]);
+    if (inbox.refusal && inbox.status === 'refused') throw inbox.refusal;
     if (!isOpen) throw inbox.status === 'closed' ? new InboxError('closed', 'the mailbox was closed') : superseded();
   } finally {
     inbox.removeEventListener('error', onError);

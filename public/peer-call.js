@@ -136,7 +136,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     this.#remote = remote;
     this.#role = role;
     this.#options = options;
-    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization);
+    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization, line.inbox.invite);
     this.#connected.catch(() => {}); // handled by dial or pickUp
     line.add(id, this);
     this.#addTracks(options.stream);
@@ -469,6 +469,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   }
 
   async #fetchIceServers() {
+    this.#iceServers.invite = this.#line.inbox.invite;
     return this.#options.iceServers ?? await this.#iceServers.fetch();
   }
 
