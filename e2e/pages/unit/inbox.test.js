@@ -46,6 +46,26 @@ function respondWithMessage(response, id, type, body, from = 'bob') {
 /** @param {ReceivedRequest} request */
 const isPoll = ({method}) => method === 'GET';
 
+test('an aborted send ends its request, and the next one to the same recipient is sent', async () => {
+  const abort = new AbortController();
+  const {url, requests} = await serve(({method, body, response}) => {
+    if (method === 'POST' && body === 'one') abort.abort(new Error('enough')); // it waits for the recipient
+    else if (method === 'POST') respond(response, 200);
+  });
+  const inbox = openInbox(url);
+  const [one, two] = [inbox.send('bob', 'one', {wait: Infinity, signal: abort.signal}), inbox.send('bob', 'two')];
+  await assert.rejects(one, /enough/);
+  await two;
+  await assert.rejects(inbox.send('bob', 'three', {signal: abort.signal}), /enough/);
+  assert.deepEqual(requests.map(({body}) => body), ['one', 'two']);
+});
+
+test('a problem of the server has its type', async () => {
+  const type = 'urn:inbox:problem:body-too-large';
+  const {url} = await serve(({response}) => respond(response, 413, {'Content-Type': 'application/problem+json'}, JSON.stringify({type, title: 'large', status: 413})));
+  await assert.rejects(openInbox(url).send('bob', 'x'), {name: 'InboxError', code: 'body-too-large', type, status: 413});
+});
+
 test('messages are decoded by type and acknowledged by the next poll', async () => {
   /** @type {[string, string][]} */
   const waiting = [['application/json', '{"a":1}'], ['text/plain', 'é'], ['application/octet-stream', 'abc']];
