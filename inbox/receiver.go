@@ -345,8 +345,10 @@ func (rc *receiver) took(id uint64) error {
 		return rc.reason
 	}
 	rc.retries = 0
-	if rc.written == rc.acked {
-		rc.acked = id - 1 // what precedes it was discarded before
+	// What precedes the message was discarded before, or a store has lost the last messages in a
+	// failover and gives their IDs again.
+	if rc.written == rc.acked || id <= rc.written {
+		rc.acked = id - 1
 	}
 	rc.written = id
 	return nil

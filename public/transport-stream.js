@@ -45,7 +45,10 @@ class EventStream {
   /** @param {StreamOptions} options */
   constructor(options) {
     this.#options = options;
-    options.signal.addEventListener('abort', () => this.#abort.abort());
+    const onAbort = () => this.#abort.abort();
+    options.signal.addEventListener('abort', onAbort);
+    // The signal outlives the stream.
+    this.#abort.signal.addEventListener('abort', () => options.signal.removeEventListener('abort', onAbort));
   }
 
   /** Sends the request and reads the first bytes. */
@@ -79,7 +82,7 @@ class EventStream {
     const decoder = new TextDecoder();
     const lines = new Lines(event => this.#onEvent(event));
     try {
-      for (let chunk = {done: false, value: /** @type {Uint8Array | undefined} */ (first)}; !chunk.done; chunk = await reader.read()) {
+      for (let chunk = {done: false, value: /** @type {Uint8Array | undefined} */ (first)}; this.#isOpen && !chunk.done; chunk = await reader.read()) {
         this.#setLimit(SILENCE_LIMIT);
         lines.push(decoder.decode(chunk.value, {stream: true}));
       }

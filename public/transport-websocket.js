@@ -52,6 +52,8 @@ class Connection {
   #limit;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #watch;
+  /** Removed at the end: the signal outlives the connection. */
+  #onAbort = () => this.#end('lost');
   #options;
   #resolve;
   #reject;
@@ -74,7 +76,7 @@ class Connection {
     socket.addEventListener('open', () => (this.#state === 'opening' ? void this.#hello() : socket.close()));
     socket.addEventListener('message', ({data}) => this.#state !== 'closed' && this.#receive(data));
     socket.addEventListener('close', () => this.#end('lost'));
-    signal.addEventListener('abort', () => this.#end('lost'));
+    signal.addEventListener('abort', this.#onAbort);
     this.#limit = setTimeout(() => {
       this.#end('silent');
       socket.close();
@@ -203,6 +205,7 @@ class Connection {
     this.#state = 'closed';
     clearTimeout(this.#limit);
     clearTimeout(this.#watch);
+    this.#options.signal.removeEventListener('abort', this.#onAbort);
     // A browser warns of a socket that is closed while it connects.
     if (this.#socket.readyState !== CONNECTING) this.#socket.close();
     if (wasOpen) this.#options.onEnd(reason);
