@@ -50,7 +50,9 @@ export class Server {
     const [program, ...args] = [...this.#namespace ? ['ip', 'netns', 'exec', this.#namespace] : [], this.#binary, ...flags];
     this.#process = spawn(program, args, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
     const child = this.#process;
-    process.once('exit', () => child.kill('SIGKILL')); // a test that times out runs no cleanup
+    const kill = () => child.kill('SIGKILL');
+    process.once('exit', kill); // a test that times out runs no cleanup
+    child.once('exit', () => process.off('exit', kill));
     await untilListening(child);
   }
 
