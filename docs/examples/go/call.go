@@ -28,8 +28,10 @@ const (
 
 // message is a signal of a call, as a JSON object.
 type message struct {
-	Call        string                     `json:"call"` // chosen by the caller, random
-	N           int                        `json:"n"`    // numbers the signals of a peer, from 1
+	Call        string                     `json:"call"`           // chosen by the caller, random
+	Ring        []string                   `json:"ring,omitempty"` // not null: asks the callee for an offer
+	Bye         string                     `json:"bye,omitempty"`  // not empty: the sender has ended the call
+	N           int                        `json:"n"`              // numbers the signals of a peer, from 1
 	Description *webrtc.SessionDescription `json:"description,omitempty"`
 	Answers     int                        `json:"answers,omitempty"` // in an answer, the n of its offer
 	Candidates  []webrtc.ICECandidateInit  `json:"candidates,omitempty"`
@@ -124,22 +126,54 @@ func (e *endpoint) receive(ctx context.Context, from string, body []byte) {
 	e.mu.Lock()
 	c := e.calls[from]
 	e.mu.Unlock()
-	offer := m.Description != nil && m.Description.Type == webrtc.SDPTypeOffer
-	var err error
-	if offer && (c == nil || c.id != m.Call) {
-		if c, err = e.newCall(ctx, from, m.Call); err != nil {
+	begins := m.Ring != nil || m.Description != nil && m.Description.Type == webrtc.SDPTypeOffer
+	if begins && (c == nil || c.id != m.Call) {
+		var err error
+		if c, err = e.answer(ctx, from, m); err != nil {
 			log.Printf("call of %s: %v", from, err)
 			return
 		}
-		c.pc.OnDataChannel(c.echo)
 	}
-	if c == nil || c.id != m.Call || m.N <= c.received {
-		return // of another call, or a duplicate
+	switch {
+	case c == nil || c.id != m.Call: // of an earlier call
+	case m.Bye != "":
+		c.close(errors.New("the peer has hung up"))
+	case m.N > c.received: // else a duplicate
+		c.received = m.N
+		if err := c.handle(m); err != nil {
+			log.Printf("signal of %s: %v", from, err)
+		}
 	}
-	c.received = m.N
-	if err := c.handle(m); err != nil {
-		log.Printf("message of %s: %v", from, err)
+}
+
+// answer creates a connection for the first signal of a call. The first signal of connect.js is a
+// ring: the callee makes the offer, so that both sides have fresh ICE servers. That client expects a
+// channel with the ID 0, and can create others.
+func (e *endpoint) answer(ctx context.Context, from string, first message) (*call, error) {
+	c, err := e.newCall(ctx, from, first.Call)
+	if err != nil {
+		return nil, err
 	}
+	c.pc.OnDataChannel(c.echo)
+	if first.Ring != nil {
+		err = c.offer("data", &webrtc.DataChannelInit{Negotiated: new(true), ID: new(uint16(0))})
+	}
+	if err != nil {
+		c.close(err)
+	}
+	return c, err
+}
+
+// offer sends the first offer of this side, for a data channel.
+func (c *call) offer(label string, options *webrtc.DataChannelInit) error {
+	if _, err := c.pc.CreateDataChannel(label, options); err != nil {
+		return err
+	}
+	offer, err := c.pc.CreateOffer(nil)
+	if err != nil {
+		return err
+	}
+	return c.setLocal(offer, 0)
 }
 
 // echo returns what arrives on a data channel.

@@ -50,13 +50,25 @@ class Call:
         sink.addTrack(track)
         await sink.start()
 
+    async def ring(self):
+        """Makes the offer of a call that began with a ring, as those of connect.js do.
+
+        That client expects a channel with ID 0, and can create others. The offer has no media.
+        """
+        self.pc.createDataChannel("data", negotiated=True, id=0)
+        await self.pc.setLocalDescription(await self.pc.createOffer())
+        await self.send({"description": {"type": "offer", "sdp": self.pc.localDescription.sdp}})
+
     async def receive(self, signal):
-        """Handles an offer or the candidates of the caller."""
+        """Handles a description or the candidates of the caller."""
         if not signal["n"] > self.received:
             return  # a duplicate: the sender did not get the answer of the server
         self.received = signal["n"]
-        if "description" in signal:
-            await self.answer(signal["description"]["sdp"], signal["n"])
+        description = signal.get("description") or {}
+        if description.get("type") == "offer" and self.pc.signalingState == "stable":
+            await self.answer(description["sdp"], signal["n"])
+        elif description.get("type") == "answer":
+            await self.pc.setRemoteDescription(RTCSessionDescription(description["sdp"], "answer"))
         for candidate in signal.get("candidates") or []:
             await self.add(candidate)
 
@@ -113,7 +125,7 @@ class Calls:
         """Passes a message to the task of its peer, so that no peer delays another."""
         try:
             signal = json.loads(body)
-            if not isinstance(signal["call"], str) or not isinstance(signal["n"], int):
+            if not isinstance(signal["call"], str) or not isinstance(signal.get("n", 0), int):
                 return
         except (ValueError, LookupError, TypeError):
             return  # everyone can send anything
@@ -146,13 +158,19 @@ class Calls:
             print(f"the call of {peer} has ended", flush=True)
 
     async def handle(self, peer, call, signal):
-        """Passes a signal to its call, and returns the call: a new one if the signal is its offer."""
-        offer = (signal.get("description") or {}).get("type") == "offer"
-        if offer and (call is None or call.id != signal["call"]):
+        """Passes a signal to its call, and returns the call: a new one if the signal begins one."""
+        begins = "ring" in signal or (signal.get("description") or {}).get("type") == "offer"
+        if begins and (call is None or call.id != signal["call"]):
             if call:
                 await call.pc.close()
             call = Call(self.mailbox, peer, signal["call"], await self.mailbox.ice_servers())
-        if call and call.id == signal["call"]:
+            if "ring" in signal:
+                await call.ring()
+        if call is None or call.id != signal["call"]:
+            return call  # a signal of an earlier call
+        if "bye" in signal:
+            await call.pc.close()
+        elif "n" in signal:
             await call.receive(signal)
         return call
 

@@ -50,6 +50,41 @@ after(async () => {
 });
 
 /**
+ * Runs in the page: rings bob as connect.js does, and returns what comes back over a channel.
+ * @param {string} server
+ */
+async function ring(server) {
+  const {Inbox} = await import(`${server}/inbox.js`);
+  const {Peer} = await import(`${server}/peer.js`);
+  const call = crypto.randomUUID();
+  const inbox = new Inbox(`${server}/inbox`, {name: crypto.randomUUID(), password: 'secret'});
+  const send = (/** @type {object} */ message) => inbox.send('bob', message, {wait: Infinity});
+  /** @type {RTCDataChannel | undefined} */
+  let channel;
+  /** @type {RTCPeerConnection | undefined} */
+  let connection;
+  const connect = (/** @type {RTCConfiguration} */ configuration) => {
+    connection = new RTCPeerConnection(configuration);
+    return connection;
+  };
+  const peer = new Peer({call, polite: true, twoWay: true, send, connect});
+  inbox.addEventListener('message', async (/** @type {CustomEvent} */ {detail: {data}}) => {
+    await peer.receive(data);
+    channel ??= connection?.createDataChannel('lines'); // after the answer to the offer
+  });
+  void inbox.start();
+  await send({call, ring: []});
+  while (channel?.readyState !== 'open') await new Promise(resolve => setTimeout(resolve, 50));
+  const reply = new Promise(resolve => channel?.addEventListener('message', ({data}) => resolve(data)));
+  channel.send('hello');
+  const text = await reply;
+  await send({call, bye: 'closed'});
+  inbox.release();
+  peer.close();
+  return text;
+}
+
+/**
  * Calls a peer from the page, and checks that a line comes back.
  * @param {import('node:child_process').ChildProcess} peer whose mailbox is bob
  * @param {(page: import('../lib/browser.js').Page) => Promise<unknown>} [check]
@@ -65,6 +100,7 @@ async function callPeer(peer, check) {
     await page.getByRole('textbox').press('Enter');
     await page.getByText('bob: hello').waitFor();
     await check?.(page);
+    assert.equal(await page.evaluate(ring, server.origin), 'hello');
   } finally {
     await context.close();
     peer.kill('SIGKILL');
