@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/netip"
 	"time"
@@ -22,9 +23,9 @@ type ConcurrencyLimiter struct {
 // Handler returns next behind the limit.
 func (l *ConcurrencyLimiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		leave, err := l.enter(r)
-		if err != nil {
-			err.Refuse(w)
+		leave, err := l.Enter(r)
+		if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+			refusal.Refuse(w)
 			return
 		}
 		defer leave()
@@ -35,19 +36,11 @@ func (l *ConcurrencyLimiter) Handler(next http.Handler) http.Handler {
 // Enter counts a part of a request, such as its wait for a message, or what outlives it, such as a
 // hijacked connection: until leave, which must be called once. The error is a [Refusal].
 func (l *ConcurrencyLimiter) Enter(r *http.Request) (leave func(), err error) {
-	leave, refusal := l.enter(r)
-	if refusal != nil {
-		return nil, refusal
-	}
-	return leave, nil
-}
-
-func (l *ConcurrencyLimiter) enter(r *http.Request) (leave func(), refusal *Refusal) {
 	addr := l.Addr(r)
-	if !l.Share.Reserve(addr, 1) {
-		limits := l.Share.Limits()
-		quota := cmp.Or(limits.MaxPerClient, limits.MinPerClient)
-		return nil, &Refusal{Limit: l.Limit, Quota: int(quota), Wait: time.Second, Detail: l.Detail}
+	if l.Share.Reserve(addr, 1) {
+		return func() { l.Share.Release(addr, 1) }, nil
 	}
-	return func() { l.Share.Release(addr, 1) }, nil
+	limits := l.Share.Limits()
+	quota := cmp.Or(limits.MaxPerClient, limits.MinPerClient)
+	return nil, &Refusal{Limit: l.Limit, Quota: int(quota), Wait: time.Second, Detail: l.Detail}
 }
