@@ -296,6 +296,7 @@ export class Inbox extends EventTarget {
         if (error.cause === replaced) continue;
         const aborted = streams ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
         if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
+        if (isConnectionLoss(error, aborted) && !streams && !aborted) this.#streams?.forgive();
         if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
       }

@@ -14,6 +14,8 @@ const MAX_RETRY = 3_600_000;
 /** Milliseconds below which the life of a stream is short, and the number of short lives in a row that are a failure. */
 const SHORT_LIFE = 10_000;
 const MAX_SHORT_LIVES = 3;
+/** Milliseconds between the failure of a transport and the loss of the server that was its cause. */
+const OUTAGE_TIME = 15_000;
 /** Milliseconds after a switch between transports in which a request from before it can arrive. */
 const SWITCH_TIME = 1_000;
 /** An acknowledgement is sent after this many messages, or milliseconds. */
@@ -66,6 +68,8 @@ export class Streams {
   /** When a stream began to take over, or failed to, in milliseconds. */
   #switchedAt = 0;
   #shortLives = 0;
+  /** The last failure of each transport, and what was known of it before. @type {Map<string, {at: number, before?: {until: number, failures: number}}>} */
+  #failures = new Map();
   /** Why this client closes the stream. @type {End | null} */
   #closing = null;
   #host;
@@ -230,9 +234,22 @@ export class Streams {
    */
   #failed(name, retryAfter = 0) {
     const key = this.#key(name);
-    const failures = this.#host.broken.get(key)?.failures ?? 0;
+    const before = this.#host.broken.get(key);
+    this.#failures.set(key, {at: Date.now(), before});
+    const failures = before?.failures ?? 0;
     const delay = retryAfter || Math.min(MAX_RETRY, FIRST_RETRY * 4 ** failures);
     this.#host.broken.set(key, {until: Date.now() + delay, failures: failures + (retryAfter ? 0 : 1)});
+  }
+
+  /** Notes that the server cannot be reached: what failed shortly before does not show that a proxy breaks it. */
+  forgive() {
+    for (const [key, {at, before}] of this.#failures) {
+      if (Date.now() - at > OUTAGE_TIME) continue;
+      if (before) this.#host.broken.set(key, before);
+      else this.#host.broken.delete(key);
+    }
+    this.#failures.clear();
+    this.#shortLives = 0;
   }
 
   /** @param {StreamName} name */

@@ -110,7 +110,7 @@ func (s selfTestScene) run(t *testing.T, browsers map[place]*browser) {
 		err = e.do("selfTest", e.page, &got)
 	}
 	err = errors.Join(err, e.do("close", e.page, nil))
-	want := map[string]string{"Browser": "ok", "Server": "ok", "Mailbox": "ok"}
+	want := map[string]string{"Browser": "ok", "Server": "ok", "Mailbox": "ok", "WebSocket": "ok", "Event stream": "ok"}
 	maps.Copy(want, s.want)
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)

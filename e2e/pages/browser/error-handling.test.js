@@ -296,7 +296,7 @@ async function waitForExpiry(device, limited, status, title) {
     await waitForTitle(screen, title);
     await screen.locator('.status-countdown', {hasText: /^Next try in \d+ s\.$/}).waitFor();
     clearInterval(renewal);
-    await waitForTitle(screen, 'Waiting for the camera', 30_000);
+    await waitForTitle(screen, 'Waiting for the camera');
   } finally {
     clearInterval(renewal);
   }

@@ -11,6 +11,8 @@ import {Server, freePort} from '../lib/server.js';
 
 const skip = chromium.skip || firefox.skip || skipNamespaces;
 const addresses = /** @type {[string, string]} */ (['192.168.78.1/24', '192.168.78.2/24']);
+/** Milliseconds that a test waits for something: three browsers share the machine with others. */
+const deadline = 180_000;
 /** Milliseconds without a network. */
 const outage = 15_000;
 
@@ -104,14 +106,14 @@ test('calls of a device whose network is down for a while, and whose browser is 
   const chrome = await openChromium(one.page.url());
   t.after(() => Promise.all([fox.launched.close(), chrome.launched.close()]));
   const pictures = async () => {
-    await Promise.all([firefox.waitForPicture(fox.page, 60_000), ...[one, two, chrome].map(({page}) => chromium.waitForPicture(page, 60_000))]);
-    await firefox.waitForTitle(fox.page, 'Connected');
-    for (const {page} of [one, two, chrome]) await chromium.waitForTitle(page, 'Connected');
+    await Promise.all([firefox.waitForPicture(fox.page, deadline), ...[one, two, chrome].map(({page}) => chromium.waitForPicture(page, deadline))]);
+    await firefox.waitForTitle(fox.page, 'Connected', deadline);
+    for (const {page} of [one, two, chrome]) await chromium.waitForTitle(page, 'Connected', deadline);
   };
   await pictures();
 
   await t.test('all pages say so, and the pictures return', async t => {
-    await interrupt(() => Promise.all([fox.page.waitForFunction(isInterrupted), ...[one, two, chrome].map(({page}) => page.waitForFunction(isInterrupted))]));
+    await interrupt(() => Promise.all([fox.page.waitForFunction(isInterrupted, {timeout: deadline}), ...[one, two, chrome].map(({page}) => page.waitForFunction(isInterrupted, undefined, {timeout: deadline}))]));
     const restored = Date.now();
     await pictures();
     t.diagnostic(`the pictures move ${Date.now() - restored} ms after the network returns`);
@@ -119,11 +121,11 @@ test('calls of a device whose network is down for a while, and whose browser is 
 
   await t.test('a browser is killed: the other page says so, and the call continues when the link is opened again', async t => {
     await kill(chrome.launched);
-    await chromium.waitForTitle(one.page, 'The other device does not answer', 60_000);
+    await chromium.waitForTitle(one.page, 'The other device does not answer', deadline);
     const opened = Date.now();
     const again = await openChromium(one.page.url());
     t.after(() => again.launched.close());
-    await Promise.all([one, again].map(({page}) => chromium.waitForPicture(page, 60_000)));
+    await Promise.all([one, again].map(({page}) => chromium.waitForPicture(page, deadline)));
     t.diagnostic(`the pictures move ${Date.now() - opened} ms after the link is opened`);
   });
   await Promise.all([one.ben.close(), two.ben.close()]);

@@ -12,7 +12,7 @@ import {Server} from '../lib/server.js';
 
 const wscat = fileURLToPath(new URL('../node_modules/wscat/bin/wscat', import.meta.url));
 /** Milliseconds that a test waits for something. */
-const TIMEOUT = 30_000;
+const TIMEOUT = 60_000;
 
 /** @type {Server} */
 let server;

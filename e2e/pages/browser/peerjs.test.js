@@ -111,7 +111,7 @@ function ask(id) {
     connection.on('error', reject);
     connection.on('data', resolve);
     connection.on('open', () => connection.send('hello'));
-    setTimeout(() => reject(new Error(`timeout: no answer, ICE is ${connection.peerConnection?.iceConnectionState}`)), 30_000);
+    setTimeout(() => reject(new Error(`timeout: no answer, ICE is ${connection.peerConnection?.iceConnectionState}`)), 60_000);
   });
 }
 

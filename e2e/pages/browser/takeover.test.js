@@ -112,7 +112,7 @@ test('forty reloads, also in quick succession', {skip}, async () => {
     await screen.evaluate(() => location.reload()).catch(() => {}); // the page is gone before it answers
     if (time % 4 === 3) await waitForTitle(screen, 'Connected');
   }
-  await waitForPicture(screen, 30_000);
+  await waitForPicture(screen);
   await waitForTitle(camera, 'Connected');
 });
 

@@ -73,7 +73,7 @@ const relayResults = {'Browser': 'ok', 'Server': 'ok', 'Mailbox': 'ok', 'WebSock
 
 /** @param {Page} page @param {string} device @param {string} state */
 async function waitForDevice(page, device, state) {
-  await page.locator(`#${device}-row .check[data-state="${state}"]`).waitFor({timeout: 30_000});
+  await page.locator(`#${device}-row .check[data-state="${state}"]`).waitFor({timeout: 60_000});
 }
 
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {

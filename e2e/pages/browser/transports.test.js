@@ -15,7 +15,7 @@ import {Server} from '../lib/server.js';
  */
 
 /** Milliseconds that a test waits for something. */
-const TIMEOUT = 60_000;
+const TIMEOUT = 100_000; // longer than the time in which a transport that failed is not tried
 /** @type {Exclude<Transport, 'poll'>[]} */
 const streams = ['websocket', 'stream'];
 

@@ -154,7 +154,7 @@ export function remoteUfrag() {
  * @param {string | undefined} ufrag the result of remoteUfrag before
  */
 export async function waitForRestart(page, ufrag) {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   while (await page.evaluate(remoteUfrag) === ufrag) {
     assert.ok(Date.now() < deadline, 'timeout: ICE was not restarted');
     await new Promise(resolve => setTimeout(resolve, 50));
@@ -181,7 +181,7 @@ export async function pressStart(page) {
  * @param {Page} page
  * @param {string} title
  */
-export async function waitForTitle(page, title, timeout = 15_000) {
+export async function waitForTitle(page, title, timeout = 60_000) {
   await page.locator('.status-title', {hasText: title}).waitFor({timeout}).catch(async () => {
     assert.fail(`got the notice «${await page.locator('.status-title').textContent()}», want «${title}»`);
   });
@@ -201,7 +201,7 @@ export async function waitForText(page, text) {
  * decoded frames increases.
  * @param {Page} page
  */
-export async function waitForPicture(page, timeout = 20_000) {
+export async function waitForPicture(page, timeout = 60_000) {
   const deadline = Date.now() + timeout;
   let first = NaN;
   let last = {frames: 0, connection: ''};

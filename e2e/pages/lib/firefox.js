@@ -92,8 +92,8 @@ export async function press(page, selector) {
  * @param {Page} page
  * @param {string} title
  */
-export async function waitForTitle(page, title) {
-  await page.waitForFunction(want => document.querySelector('.status-title')?.textContent?.includes(want), {timeout: 15_000}, title)
+export async function waitForTitle(page, title, timeout = 60_000) {
+  await page.waitForFunction(want => document.querySelector('.status-title')?.textContent?.includes(want), {timeout}, title)
     .catch(async () => assert.fail(`got the notice «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
 }
 
@@ -102,7 +102,7 @@ export async function waitForTitle(page, title) {
  * waitForPicture in browser.js does.
  * @param {Page} page
  */
-export async function waitForPicture(page, timeout = 30_000) {
+export async function waitForPicture(page, timeout = 60_000) {
   await page.bringToFront();
   let first = NaN;
   let last = {frames: 0, connection: ''};
