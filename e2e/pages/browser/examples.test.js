@@ -70,7 +70,9 @@ async function ring(server) {
   const peer = new Peer({call, polite: true, twoWay: true, send, connect});
   inbox.addEventListener('message', async (/** @type {CustomEvent} */ {detail: {data}}) => {
     await peer.receive(data);
-    channel ??= connection?.createDataChannel('lines'); // after the answer to the offer
+    if (channel || !connection) return;
+    connection.createDataChannel('data', {negotiated: true, id: 0}); // after the answer to the offer
+    channel = connection.createDataChannel('lines');
   });
   void inbox.start();
   await send({call, ring: []});
