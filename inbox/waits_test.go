@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"inbox/inbox"
 )
 
-// waitLimit is a Config.Enter with a maximum.
-type waitLimit struct{ max, waiting, entered int }
+// waitLimit is a Config.Enter that lets one wait.
+type waitLimit struct{ waiting, entered atomic.Int64 }
 
 var errTooManyWaits = errors.New("too many waits")
 
@@ -22,12 +23,11 @@ type waitRefusal struct{ error }
 func (waitRefusal) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
 
 func (l *waitLimit) enter(*http.Request) (leave func(), err error) {
-	if l.waiting >= l.max {
+	if !l.waiting.CompareAndSwap(0, 1) {
 		return nil, waitRefusal{errTooManyWaits}
 	}
-	l.waiting++
-	l.entered++
-	return func() { l.waiting-- }, nil
+	l.entered.Add(1)
+	return func() { l.waiting.Add(-1) }, nil
 }
 
 // TestOnlyWaitingRequestsCount checks that what Config.Enter counts is what waits, for as long as
@@ -52,7 +52,7 @@ func TestOnlyWaitingRequestsCount(t *testing.T) {
 		{"the end", "DELETE", "/inbox", nil, false, false, 204},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			limit := &waitLimit{max: 1}
+			limit := new(waitLimit)
 			s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Enter = limit.enter })
 			s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 			if row.queued {
@@ -67,13 +67,14 @@ func TestOnlyWaitingRequestsCount(t *testing.T) {
 				s.ServeHTTP(w, request("bob", row.method, row.target, "", row.header...).WithContext(ctx))
 			}()
 			synctest.Wait()
-			if limit.waiting != limit.entered || (limit.entered == 1) != row.waits {
-				t.Errorf("%s: got %d counted and %d waiting, want one if it waits: %v", row.name, limit.entered, limit.waiting, row.waits)
+			entered, waiting := limit.entered.Load(), limit.waiting.Load()
+			if waiting != entered || (entered == 1) != row.waits {
+				t.Errorf("%s: got %d counted and %d waiting, want one if it waits: %v", row.name, entered, waiting, row.waits)
 			}
 			time.AfterFunc(time.Minute, cancel) // ends the stream
 			<-done
-			if w.Code != row.afterWait || limit.waiting != 0 {
-				t.Errorf("%s: got %d at the end with %d waiting, want %d with none", row.name, w.Code, limit.waiting, row.afterWait)
+			if w.Code != row.afterWait || limit.waiting.Load() != 0 {
+				t.Errorf("%s: got %d at the end with %d waiting, want %d with none", row.name, w.Code, limit.waiting.Load(), row.afterWait)
 			}
 		})
 	}
@@ -83,7 +84,7 @@ func TestOnlyWaitingRequestsCount(t *testing.T) {
 // event stream is refused before it supersedes another receiver.
 func TestWaitIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := &waitLimit{max: 1}
+		limit := new(waitLimit)
 		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Enter = limit.enter })
 		first := make(chan *httptest.ResponseRecorder, 1)
 		go func() { first <- s.do("alice", "GET", "/inbox", "") }()
@@ -95,8 +96,8 @@ func TestWaitIsRefused(t *testing.T) {
 		synctest.Wait()
 		s.want(s.do("bob", "POST", "/inbox?to=alice", "hello"), 200, "")
 		s.want(<-first, 200, "hello")
-		if limit.waiting != 0 {
-			t.Errorf("%d still wait, want none", limit.waiting)
+		if n := limit.waiting.Load(); n != 0 {
+			t.Errorf("%d still wait, want none", n)
 		}
 	})
 }
