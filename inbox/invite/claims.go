@@ -28,7 +28,7 @@ const (
 // heldClaim is why a claim exists, and until when.
 type heldClaim struct {
 	claim  inbox.Claim
-	owner  string
+	owner  string // empty: of a joiner, or of another protocol
 	id     invitationID
 	until  time.Time // without the clock skew
 	opened time.Time // when its owner was seen last
@@ -170,6 +170,9 @@ func (a *Access) Run(ctx context.Context) {
 		if changed || now.Sub(checked) >= checkInterval {
 			checked = now
 			a.endClaims(ctx)
+			for _, check := range a.onCheck {
+				check()
+			}
 		}
 		if now.Sub(swept) >= sweepInterval {
 			swept = now
@@ -200,7 +203,7 @@ func (a *Access) endClaims(ctx context.Context) {
 		err := a.store.Close(ctx, h.claim)
 		if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
 			a.claims.drop(h)
-			if !h.joiner {
+			if h.owner != "" {
 				a.onEnd(h.owner)
 			}
 		} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {

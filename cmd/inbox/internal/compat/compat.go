@@ -15,6 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
+	"inbox/inbox/invite"
 	"inbox/internal/websocket"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,9 +29,11 @@ type Parts struct {
 	Secret []byte
 	// BodyTimeout and WriteTimeout bound how long a frame is on its way.
 	BodyTimeout, WriteTimeout time.Duration
-	Clients                   *conn.ClientResolver
-	Limits                    *limits.Limits
-	Log                       *slog.Logger
+	// Access decides who can use a private server; nil: all can.
+	Access  *invite.Access
+	Clients *conn.ClientResolver
+	Limits  *limits.Limits
+	Log     *slog.Logger
 }
 
 // constructors make the protocols of -compat.
@@ -58,6 +61,8 @@ type protocol struct {
 	// route returns the route of a path, and whether the handler serves it.
 	route   func(path string) (metrics.Route, bool)
 	sockets func() metrics.Sockets
+	// refusals returns the refusals for want of an invitation, by type of problem.
+	refusals func() map[string]int64
 	// collect sends further metrics; nil without any.
 	collect prometheus.CollectorFunc
 }
@@ -106,7 +111,7 @@ const maxTokenWait = 15 * time.Second
 // Limited returns the limit of requests with a wait before it: an opening handshake of a protocol
 // waits for a token of its address, of which delay takes one, before it is refused. PeerJS does not
 // try again, and the frames of a page with many peers use up the tokens of those that follow.
-func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*http.Request) time.Duration) func(http.Handler) http.Handler {
+func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*http.Request) (wait time.Duration, again bool)) func(http.Handler) http.Handler {
 	if len(p.served) == 0 {
 		return limit
 	}
@@ -123,13 +128,13 @@ func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*h
 }
 
 // awaitToken reports whether a request has got a token in time.
-func awaitToken(r *http.Request, delay func(*http.Request) time.Duration) bool {
+func awaitToken(r *http.Request, delay func(*http.Request) (wait time.Duration, again bool)) bool {
 	for by := time.Now().Add(maxTokenWait); ; {
-		wait := delay(r)
+		wait, again := delay(r)
 		if wait <= 0 {
 			return true
 		}
-		if time.Now().Add(wait).After(by) {
+		if again && time.Now().Add(wait).After(by) {
 			return false
 		}
 		timer := time.NewTimer(wait)
@@ -138,6 +143,9 @@ func awaitToken(r *http.Request, delay func(*http.Request) time.Duration) bool {
 		case <-r.Context().Done():
 			timer.Stop()
 			return false
+		}
+		if !again {
+			return true
 		}
 	}
 }
@@ -189,6 +197,15 @@ func (p *Protocols) Sockets() map[string]metrics.Sockets {
 		all[served.name] = served.sockets()
 	}
 	return all
+}
+
+// AddRefusals adds the refusals for want of an invitation to those of the mailboxes.
+func (p *Protocols) AddRefusals(counts map[string]int64) {
+	for _, served := range p.served {
+		for kind, n := range served.refusals() {
+			counts[kind] += n
+		}
+	}
 }
 
 // Collect sends the metrics.
