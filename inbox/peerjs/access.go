@@ -10,8 +10,8 @@ import (
 	"inbox/internal/websocket"
 )
 
-// Access decides what the clients of a private server can do, by their keys. Errors are problem
-// documents, or [inbox.ErrStoreUnavailable]. All methods can be called concurrently.
+// Access decides what the clients of a private server can do, by their keys, empty
+// for the default one. Errors are problem documents, or [inbox.ErrStoreUnavailable]. All methods can be called concurrently.
 type Access interface {
 	// AdmitPeer returns an error to refuse a client that has an id, or sends to one.
 	AdmitPeer(key, id string) error
@@ -39,13 +39,24 @@ func (h *Handler) admit(key, id string) (reason []byte, err error) {
 	if h.Access == nil {
 		return nil, nil
 	}
-	if err = h.Access.AdmitPeer(key, id); err == nil {
+	if err = h.Access.AdmitPeer(tokenOf(key), id); err == nil {
 		return nil, nil
 	}
 	if errors.Is(err, inbox.ErrStoreUnavailable) {
 		return nil, errUnavailable
 	}
 	return h.keyFrame(err), nil
+}
+
+// defaultKey is the key of a client whose page sets none.
+const defaultKey = "peerjs"
+
+// tokenOf returns the invitation or the guest pass that a key is, or "".
+func tokenOf(key string) string {
+	if key == defaultKey {
+		return ""
+	}
+	return key
 }
 
 // keyFrame counts a refusal, and returns the frame with which the client emits the error
@@ -100,7 +111,7 @@ func (s *session) endIfRefused() (ended bool) {
 func (h *Handler) serveID(w http.ResponseWriter, r *http.Request) {
 	id := newID()
 	if h.Access != nil {
-		if err := h.Access.AdmitPeer(keyOfPath(r.URL.Path), id); err != nil {
+		if err := h.Access.AdmitPeer(tokenOf(keyOfPath(r.URL.Path)), id); err != nil {
 			h.refuseID(w, err)
 			return
 		}
