@@ -50,14 +50,14 @@ async function waitUntil(what, isDone) {
   }
 }
 
-/** Runs in the page: returns the error of a peer. @param {[string | undefined, object]} arguments_ */
-async function refusal([id, options]) {
+/** Runs in the page: returns the error of a peer. @param {{id?: string, options: object}} peer */
+async function refusal({id, options}) {
   const {create, until} = /** @type {any} */ (window);
   return (await until(create(id, options), 'error')).type;
 }
 
-/** Runs in the page: a host and its guest connect. @param {[object, object]} keys */
-async function connectGuest([host, guest]) {
+/** Runs in the page: a host and its guest connect. @param {{host: object, guest: object}} options */
+async function connectGuest({host, guest}) {
   const win = /** @type {any} */ (window);
   win.peers = [await win.open('anna', host), await win.open('ben', guest)];
   win.echo(win.peers[0]);
@@ -83,10 +83,10 @@ test('PeerJS with the option key', {skip}, async () => {
   const page = await openPage('peerjs');
   await page.addScriptTag({path: peerjs});
   await page.evaluate(defineHelpers);
-  assert.equal(await page.evaluate(refusal, ['anna', at]), 'invalid-key');
-  assert.equal(await page.evaluate(refusal, [undefined, at]), 'server-error');
-  assert.equal(await page.evaluate(refusal, ['carol', {...at, key: pass}]), 'invalid-key');
-  assert.equal(await page.evaluate(connectGuest, [{...at, key: token}, {...at, key: pass}]), 'hello');
+  assert.equal(await page.evaluate(refusal, {id: 'anna', options: at}), 'invalid-key');
+  assert.equal(await page.evaluate(refusal, {options: at}), 'server-error');
+  assert.equal(await page.evaluate(refusal, {id: 'carol', options: {...at, key: pass}}), 'invalid-key');
+  assert.equal(await page.evaluate(connectGuest, {host: {...at, key: token}, guest: {...at, key: pass}}), 'hello');
   server.revoke('peerjs');
   assert.deepEqual(await page.evaluate(endOfGuest), ['invalid-key', 'invalid-key', 'still here']);
   await page.close();

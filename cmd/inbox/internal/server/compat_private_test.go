@@ -92,8 +92,11 @@ func untilClose(conn net.Conn, br *bufio.Reader) error {
 		r = br // with frames that arrived with the handshake
 	}
 	for {
-		f, err := ws.ReadFrame(r)
-		if err != nil || f.Header.OpCode == ws.OpClose {
+		h, err := ws.ReadHeader(r)
+		if err != nil || h.OpCode == ws.OpClose {
+			return err
+		}
+		if _, err := io.CopyN(io.Discard, r, h.Length); err != nil {
 			return err
 		}
 	}
