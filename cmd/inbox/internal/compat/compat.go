@@ -106,7 +106,7 @@ const maxTokenWait = 15 * time.Second
 // Limited returns the limit of requests with a wait before it: an opening handshake of a protocol
 // waits for a token of its address, of which delay takes one, before it is refused. PeerJS does not
 // try again, and the frames of a page with many peers use up the tokens of those that follow.
-func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*http.Request) time.Duration) func(http.Handler) http.Handler {
+func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*http.Request) (wait time.Duration, again bool)) func(http.Handler) http.Handler {
 	if len(p.served) == 0 {
 		return limit
 	}
@@ -123,13 +123,13 @@ func (p *Protocols) Limited(limit func(http.Handler) http.Handler, delay func(*h
 }
 
 // awaitToken reports whether a request has got a token in time.
-func awaitToken(r *http.Request, delay func(*http.Request) time.Duration) bool {
+func awaitToken(r *http.Request, delay func(*http.Request) (wait time.Duration, again bool)) bool {
 	for by := time.Now().Add(maxTokenWait); ; {
-		wait := delay(r)
+		wait, again := delay(r)
 		if wait <= 0 {
 			return true
 		}
-		if time.Now().Add(wait).After(by) {
+		if again && time.Now().Add(wait).After(by) {
 			return false
 		}
 		timer := time.NewTimer(wait)
@@ -138,6 +138,9 @@ func awaitToken(r *http.Request, delay func(*http.Request) time.Duration) bool {
 		case <-r.Context().Done():
 			timer.Stop()
 			return false
+		}
+		if !again {
+			return true
 		}
 	}
 }
