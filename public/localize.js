@@ -25,7 +25,8 @@ export async function localize(strings, lang, load = lang => import(new URL(`str
   try {
     const translation = (await load(lang)).strings;
     replaceTexts(strings, translation);
-    translate(document, translation);
+    // The parts that a page loads later have texts of their own. By then, the page has changed its elements.
+    if ('translating' in root.dataset) translate(document, translation);
   } catch (error) {
     console.warn(`no texts in the language ${lang}`, error);
     root.lang = 'en';
