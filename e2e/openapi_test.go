@@ -312,7 +312,17 @@ func checkCompat(t *testing.T, doc *document, server, withoutStore string) {
 			t.Errorf("%q: got %s, want %s", row.request, got, row.want)
 		}
 	}
-	for _, request := range []string{"/key/id", "/key/peers", "/topics" + version13, peer + version13} {
+	// An opening handshake waits for a token; this is the response of one that has waited in vain.
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		(&ratelimit.Refusal{Limit: "requests", Quota: 1, Window: time.Second, Wait: time.Second, Detail: "Too many requests."}).Refuse(w)
+	}))
+	defer refusing.Close()
+	for _, request := range []string{"/topics" + version13, peer + version13} {
+		if got := doc.roundTrip(t, refusing.URL, "GET "+request); !strings.HasSuffix(got, " 429") {
+			t.Errorf("%q: got %s, want 429", request, got)
+		}
+	}
+	for _, request := range []string{"/key/id", "/key/peers"} {
 		got := ""
 		for deadline := time.Now().Add(20 * time.Second); !strings.HasSuffix(got, " 429") && time.Now().Before(deadline); {
 			got = doc.roundTrip(t, noTokens, "GET "+request)

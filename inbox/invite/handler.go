@@ -69,7 +69,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	problem.SetInert(w.Header())
 	switch {
 	case !h.origins.Check(w, r):
 		return h.crossSite
@@ -119,6 +118,7 @@ func writeResponse(w http.ResponseWriter, pass string, expires time.Time) error 
 		return err
 	}
 	header := w.Header()
+	problem.SetInert(header)
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // an error ends the connection
