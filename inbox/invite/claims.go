@@ -1,6 +1,7 @@
 package invite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -31,14 +32,17 @@ const (
 // heldClaim is why an owner has a claim, and until when.
 type heldClaim struct {
 	claim   inbox.Claim
-	owner   string
-	invited bool // has shown id
+	owner   string // empty: nothing but the claim ends with the token
+	invited bool   // has shown id
 	id      invitationID
 	until   time.Time // of id, without the clock skew
 	// joinUntil ends the claim of an owner who uses the name without an invitation; else zero.
 	joinUntil time.Time
 	opened    time.Time // when its owner was seen last
 }
+
+// key returns what identifies the claim in the table. An owner is longer than a name.
+func (h heldClaim) key() string { return cmp.Or(h.owner, h.claim.Name) }
 
 // isOver reports whether the claim must end.
 func (h heldClaim) isOver(r *registry, now time.Time) bool {
@@ -63,7 +67,7 @@ type claimTable struct {
 	remember time.Duration
 	max      int // of held; zero is no limit
 	mu       sync.Mutex
-	held     map[string]heldClaim  // by owner
+	held     map[string]heldClaim  // by key
 	joiners  map[string]joiner     // by name
 	perPayer map[inbox.Payer]int64 // joiners by client, and by network
 }
@@ -139,7 +143,7 @@ func (t *claimTable) holdJoiner(h heldClaim, now time.Time) error {
 	if !known {
 		return ErrRequired
 	}
-	if earlier := t.held[h.owner]; earlier.invited {
+	if earlier := t.held[h.key()]; earlier.invited {
 		h.invited, h.id, h.until = true, earlier.id, earlier.until
 	}
 	h.joinUntil = j.until
@@ -155,17 +159,17 @@ func (t *claimTable) holdJoiner(h heldClaim, now time.Time) error {
 func (t *claimTable) holdEnded(h heldClaim, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.held[h.owner]; !known {
+	if _, known := t.held[h.key()]; !known {
 		_ = t.putLocked(h, now) // without a place for it, the claim expires
 	}
 }
 
 func (t *claimTable) putLocked(h heldClaim, now time.Time) error {
-	if _, known := t.held[h.owner]; !known && t.max > 0 && len(t.held) >= t.max {
+	if _, known := t.held[h.key()]; !known && t.max > 0 && len(t.held) >= t.max {
 		return inbox.ErrTooManyInboxes
 	}
 	h.opened = now
-	t.held[h.owner] = h
+	t.held[h.key()] = h
 	return nil
 }
 
@@ -214,9 +218,9 @@ func (t *claimTable) forgotten(now time.Time) (all []heldClaim) {
 func (t *claimTable) seen(h heldClaim, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if held := t.held[h.owner]; held.claim.Epoch == h.claim.Epoch && held.opened.Before(now) {
+	if held := t.held[h.key()]; held.claim.Epoch == h.claim.Epoch && held.opened.Before(now) {
 		held.opened = now
-		t.held[h.owner] = held
+		t.held[h.key()] = held
 	}
 }
 
@@ -224,12 +228,12 @@ func (t *claimTable) seen(h heldClaim, now time.Time) {
 func (t *claimTable) drop(h heldClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	held := t.held[h.owner]
+	held := t.held[h.key()]
 	held.opened = h.opened
 	if held != h {
 		return
 	}
-	delete(t.held, h.owner)
+	delete(t.held, h.key())
 	if !h.joinUntil.IsZero() {
 		t.dropJoinerLocked(h.claim.Name)
 	}
@@ -293,7 +297,7 @@ func (a *Access) endClaims(ctx context.Context) {
 		err := a.store.Close(ctx, h.claim)
 		if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
 			a.claims.drop(h)
-			if h.invited {
+			if h.invited && h.owner != "" {
 				a.onEnd(h.owner)
 			}
 		} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {
