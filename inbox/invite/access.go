@@ -51,6 +51,7 @@ type Access struct {
 	registry atomic.Pointer[registry] // nil: not loaded yet
 	passes   atomic.Int64             // made by this process
 	failed   string                   // the last logged error of the storage
+	onCheck  []func()
 	claims   claimTable
 }
 
@@ -181,6 +182,10 @@ func (a *Access) AdmitMember(token string) error {
 	return err
 }
 
+// AdmitPeer returns an error to refuse a client of another protocol that has an id, or sends to one.
+// Ids that look like short codes have no exception.
+func (a *Access) AdmitPeer(token, id string) error { return a.AdmitRelay(token, id) }
+
 // AdmitSend returns an error to refuse a message to a name. A client with a guest pass can send to
 // the names of its room, and every client to the owner of a short code.
 func (a *Access) AdmitSend(token, to string) error {
@@ -221,6 +226,24 @@ func (a *Access) Opened(token string, c inbox.Claim, owner string) error {
 	}
 	return cmp.Or[error](err, ErrOtherNames)
 }
+
+// OpenedPeer is Opened for the mailbox of a client that AdmitPeer has admitted.
+func (a *Access) OpenedPeer(token string, c inbox.Claim) {
+	g, err := a.check(token)
+	if g.entry == nil {
+		return
+	}
+	h := heldClaim{claim: c, invited: true, id: g.entry.id, until: g.until}
+	if err != nil {
+		a.claims.holdEnded(h, a.now())
+		return
+	}
+	_ = a.claims.hold(h, a.now()) // with a full table, OnCheck ends the connection
+}
+
+// OnCheck adds a function that [Access.Run] calls when tokens can have ceased to be valid: after
+// each change, and once a second. It must not wait. It must be added before Run.
+func (a *Access) OnCheck(check func()) { a.onCheck = append(a.onCheck, check) }
 
 // GuestPass returns a guest pass for two names, and when it expires. Only an invitation gets one.
 // The guest counts against the payer of the inviter.

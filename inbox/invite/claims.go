@@ -245,7 +245,14 @@ func (a *Access) Run(ctx context.Context) {
 	var claims sync.WaitGroup
 	defer claims.Wait()
 	changes := make(chan time.Time, 1)
-	claims.Go(func() { repeat(ctx, checkInterval, changes, a.endClaims) })
+	claims.Go(func() {
+		repeat(ctx, checkInterval, changes, func(ctx context.Context) {
+			for _, check := range a.onCheck {
+				check() // before the store, which can be slow
+			}
+			a.endClaims(ctx)
+		})
+	})
 	claims.Go(func() { repeat(ctx, sweepInterval, nil, a.forgetClaims) })
 	repeat(ctx, a.storage.Interval(), nil, func(ctx context.Context) {
 		changed, err := a.reload(ctx)

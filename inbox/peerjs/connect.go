@@ -1,6 +1,7 @@
 package peerjs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -36,8 +37,8 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 			leave()
 		}
 	}()
-	s, reason := h.newSession(r)
-	if reason == nil {
+	s, reason, err := h.newSession(r)
+	if reason == nil && err == nil {
 		reason, err = h.acquire(r, s)
 	}
 	if err != nil {
@@ -62,15 +63,18 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// newSession returns the session that a request asks for, or the frame that refuses it.
-func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
+// newSession returns the session that a request asks for, or the frame or the error that refuses it.
+func (h *Handler) newSession(r *http.Request) (s *session, reason []byte, err error) {
 	q := r.URL.Query()
-	id, token := q.Get("id"), q.Get("token")
+	id, token, key := q.Get("id"), q.Get("token"), q.Get("key")
 	switch {
-	case id == "", token == "", q.Get("key") == "":
-		return nil, errorFrame(errNothing)
+	case id == "", token == "", key == "":
+		return nil, errorFrame(errNothing), nil
 	case len(id) > maxIDBytes, len(token) > maxTokenBytes, !isPlain(id), !isPlain(token):
-		return nil, errorFrame(errInvalid)
+		return nil, errorFrame(errInvalid), nil
+	}
+	if reason, err = h.admit(key, id); reason != nil || err != nil {
+		return nil, reason, err
 	}
 	name := mailbox(id)
 	s = &session{
@@ -79,7 +83,8 @@ func (h *Handler) newSession(r *http.Request) (s *session, reason []byte) {
 	}
 	proof := h.hash("receiver", id+"\x00"+token)
 	s.receiver = binary.BigEndian.Uint64(proof[:]) | 1 // never zero
-	return s, nil
+	s.setKey(key)
+	return s, nil, nil
 }
 
 func isPlain(text string) bool {
@@ -89,8 +94,11 @@ func isPlain(text string) bool {
 // refuseSocket sends a frame and ends the connection.
 func (h *Handler) refuseSocket(conn *websocket.Conn, reason []byte, leave func()) {
 	kind := refusedError
-	if &reason[0] == &idTakenFrame[0] {
+	switch {
+	case &reason[0] == &idTakenFrame[0]:
 		kind = refusedTaken
+	case bytes.HasPrefix(reason, []byte(invalidKeyPrefix)):
+		kind = refusedKey
 	}
 	h.answers[kind].Add(1)
 	_ = conn.Write(websocket.Text, reason) // an error ends the connection

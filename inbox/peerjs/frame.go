@@ -34,12 +34,15 @@ const (
 	opened answerType = iota
 	refusedTaken
 	refusedError
+	refusedKey
 	expired
 	numAnswers
 )
 
 // String returns the type in lower case.
-func (a answerType) String() string { return [...]string{"open", "id-taken", "error", "expire"}[a] }
+func (a answerType) String() string {
+	return [...]string{"open", "id-taken", "error", "invalid-key", "expire"}[a]
+}
 
 // Frames of the server itself. The texts are those of PeerServer.
 var (
@@ -47,6 +50,9 @@ var (
 	idTakenFrame  = []byte(`{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}`)
 	heartbeatText = []byte(`{"type":"HEARTBEAT"}`)
 )
+
+// invalidKeyPrefix begins the frame that refuses the key of a client.
+const invalidKeyPrefix = `{"type":"INVALID-KEY","payload":{"msg":`
 
 const (
 	errNothing   = "No id, token, or key supplied to websocket server"

@@ -221,6 +221,7 @@ func (h *Handler) begin(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.holdClaim()
 	return h.watch(s)
 }
 

@@ -77,7 +77,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case route == RouteInfo:
 		respond(w, "application/json; charset=utf-8", info)
 	case route == RouteID:
-		respond(w, "text/html; charset=utf-8", newID())
+		h.serveID(w, r)
 	default:
 		if err := h.connect(w, r); err != nil {
 			refuse(w, err)

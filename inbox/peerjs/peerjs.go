@@ -10,8 +10,8 @@
 //
 // The protocol has no specification. The package does what PeerServer 1.0 does, with these
 // differences: the socket that comes back with its token is told that it is open; junk does not
-// stop a connection; what waits for absent peers is bounded; every key is accepted, and ids are
-// never listed.
+// stop a connection; what waits for absent peers is bounded; every key is accepted
+// unless the server is private, and ids are never listed.
 package peerjs
 
 import (
@@ -67,6 +67,9 @@ type Config struct {
 	ClientFields []string
 	// Guard limits new ids, wrong tokens and frames to ids that are not claimed. Nil limits nothing.
 	Guard inbox.Guard
+	// Access, if not nil, makes the server private: the key of a client is its invitation or guest
+	// pass.
+	Access Access
 	// Enter, if not nil, counts a connection until leave, which is called once. An error refuses it.
 	Enter func(*http.Request) (leave func(), err error)
 	// Throttle, if not nil, is called before each frame. It returns how long to wait before the frame
@@ -103,6 +106,7 @@ type Handler struct {
 	Config
 	socket  websocket.Config
 	conns   websocket.Conns
+	refused problem.Counter // by Access
 	origins map[string]bool
 	waiting budget
 	frames  [numFrameTypes]atomic.Int64
@@ -127,7 +131,7 @@ func New(cfg Config) *Handler {
 	if cfg.Store == nil || len(cfg.Secret) < 16 || cfg.MaxMessageBytes <= 0 {
 		panic("peerjs: New needs a Store, a Secret of 16 bytes or more, and MaxMessageBytes")
 	}
-	h := &Handler{Config: cfg, timing: defaultTiming, began: time.Now(), origins: map[string]bool{}, holders: map[string]*session{}}
+	h := &Handler{Config: cfg, timing: defaultTiming, began: time.Now(), refused: newRefusalCounter(), origins: map[string]bool{}, holders: map[string]*session{}}
 	h.socket = websocket.Config{
 		MaxMessageBytes: cfg.MaxMessageBytes, MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout,
 		CloseTimeout: closeTimeout, PingInterval: keepAlive, OnDelay: cfg.OnFrameDelay, Conns: &h.conns,

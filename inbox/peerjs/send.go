@@ -57,7 +57,7 @@ func (s *session) Message(kind websocket.Kind, payload []byte) {
 
 // send leaves a frame in the mailbox of its recipient, with the id of the sender.
 func (s *session) send(f frame) {
-	if len(f.dst) > maxIDBytes || !isPlain(f.dst) { // no such id exists
+	if len(f.dst) > maxIDBytes || !isPlain(f.dst) || !s.canSend(f.dst) { // no such id exists, for the client
 		s.expire(f)
 		return
 	}

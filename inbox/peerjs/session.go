@@ -33,6 +33,7 @@ type session struct {
 	id    string // the end of the name
 	name  string // of the mailbox
 	src   string // the id as JSON
+	key   string // an invitation or a guest pass; empty if the server is open
 	token inbox.Key
 	payer inbox.Payer
 	// receiver is what the mailbox knows of id and token, if nodes share the store.
@@ -292,6 +293,9 @@ func (s *session) proceed() {
 // that was emptied, is claimed again.
 func (s *session) lostClaim(reason error) {
 	if errors.Is(reason, inbox.ErrClaimEnded) {
+		if s.endIfRefused() {
+			return
+		}
 		switch reason = s.reclaim(); {
 		case reason == nil:
 			s.proceed()
@@ -301,15 +305,20 @@ func (s *session) lostClaim(reason error) {
 			return
 		}
 	}
-	s.h.remove(s)
-	s.mu.Lock()
-	s.detached = true
-	s.mu.Unlock()
+	s.abandon()
 	code, text := websocket.NormalClosure, "another connection has the id"
 	if !errors.Is(reason, inbox.ErrSuperseded) {
 		code, text = websocket.GoingAway, "the id has ended"
 	}
 	s.conn.Close(code, text)
+}
+
+// abandon gives up the id of a claim that has ended.
+func (s *session) abandon() {
+	s.h.remove(s)
+	s.mu.Lock()
+	s.detached = true
+	s.mu.Unlock()
 }
 
 // reclaim claims the mailbox once more.
@@ -331,6 +340,7 @@ func (s *session) reclaim() error {
 		return inbox.ErrSuperseded
 	}
 	if err = s.h.record(s.h.ctx, s, true); err == nil {
+		s.holdClaim()
 		err = s.h.watch(s)
 	}
 	return err

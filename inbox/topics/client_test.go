@@ -79,8 +79,13 @@ type client struct {
 
 func (s *testServer) dial(t testing.TB) *client {
 	t.Helper()
+	return s.dialPath(t, "/topics")
+}
+
+func (s *testServer) dialPath(t testing.TB, path string) *client {
+	t.Helper()
 	dialer := ws.Dialer{Timeout: testTimeout}
-	conn, r, _, err := dialer.Dial(context.Background(), "ws://"+s.addr+"/topics")
+	conn, r, _, err := dialer.Dial(context.Background(), "ws://"+s.addr+path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +210,12 @@ func (c *testClient) enter(*http.Request) (Client, error) { return c, nil }
 // get sends a request with fields, as in "Origin: https://example.org".
 func (s *testServer) get(t *testing.T, method string, fields ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequest(method, "http://"+s.addr+"/topics", nil)
+	return s.getPath(t, "/topics", method, fields...)
+}
+
+func (s *testServer) getPath(t *testing.T, path, method string, fields ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequest(method, "http://"+s.addr+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,6 +63,9 @@ type Config struct {
 	Origins []string
 	// CrossSiteDetail tells a page of another site what the operator can do.
 	CrossSiteDetail string
+	// Access, if not nil, makes the server private: the parameter invite of a URL is the invitation
+	// or the guest pass of a client.
+	Access Access
 	// Unavailable, if not empty, is why the handler refuses all requests with 503.
 	Unavailable string
 	// Enter returns the client of a request that opens a connection. An error refuses it; one with
@@ -86,6 +89,7 @@ type Handler struct {
 	narrowed    bool // to origins
 	crossSite   *problem.Problem
 	unavailable *problem.Problem
+	access      *accessCheck // nil: the server is open
 	enter       func(*http.Request) (Client, error)
 	log         *slog.Logger
 	stopping    atomic.Bool
@@ -98,7 +102,7 @@ func NewHandler(c Config) *Handler {
 		topics: c.Topics, maxTopics: cmp.Or(c.MaxTopics, DefaultMaxTopics),
 		origins: origin.New(len(c.Origins) == 0, c.Origins), narrowed: len(c.Origins) > 0,
 		crossSite: problem.New(http.StatusForbidden, "cross-site", "Pages of that site are not served here", c.CrossSiteDetail),
-		enter:     c.Enter, log: c.Logger,
+		access:    newAccessCheck(c.Access), enter: c.Enter, log: c.Logger,
 	}
 	h.config = websocket.Config{
 		MaxMessageBytes: max(c.MaxMessageBytes, MinMessageBytes), MessageTimeout: c.MessageTimeout,
@@ -195,6 +199,10 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
 	if h.stopping.Load() {
 		return errStopping
 	}
+	token, err := h.access.admit(r)
+	if err != nil {
+		return err
+	}
 	client, err := h.enter(r)
 	if err != nil {
 		return err
@@ -210,6 +218,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
 	}
 	started = true
 	h.counts.open[Unknown].Add(1)
+	h.access.add(s, token)
 	s.conn.Start(s)
 	return nil
 }

@@ -238,6 +238,7 @@ func (s *socket) Closed(error) {
 		s.h.topics.Leave(id, s)
 	}
 	s.topics = nil
+	s.h.access.remove(s)
 	s.queue.close()
 	s.h.counts.open[s.protocol].Add(-1)
 	s.client.Leave()

@@ -15,6 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
+	"inbox/inbox/invite"
 	"inbox/internal/websocket"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,9 +29,11 @@ type Parts struct {
 	Secret []byte
 	// BodyTimeout and WriteTimeout bound how long a frame is on its way.
 	BodyTimeout, WriteTimeout time.Duration
-	Clients                   *conn.ClientResolver
-	Limits                    *limits.Limits
-	Log                       *slog.Logger
+	// Access decides who can use a private server; nil: all can.
+	Access  *invite.Access
+	Clients *conn.ClientResolver
+	Limits  *limits.Limits
+	Log     *slog.Logger
 }
 
 // constructors make the protocols of -compat.
@@ -58,6 +61,8 @@ type protocol struct {
 	// route returns the route of a path, and whether the handler serves it.
 	route   func(path string) (metrics.Route, bool)
 	sockets func() metrics.Sockets
+	// refusals returns the refusals for want of an invitation, by type of problem.
+	refusals func() map[string]int64
 	// collect sends further metrics; nil without any.
 	collect prometheus.CollectorFunc
 }
@@ -192,6 +197,15 @@ func (p *Protocols) Sockets() map[string]metrics.Sockets {
 		all[served.name] = served.sockets()
 	}
 	return all
+}
+
+// AddRefusals adds the refusals for want of an invitation to those of the mailboxes.
+func (p *Protocols) AddRefusals(counts map[string]int64) {
+	for _, served := range p.served {
+		for kind, n := range served.refusals() {
+			counts[kind] += n
+		}
+	}
 }
 
 // Collect sends the metrics.

@@ -16,7 +16,7 @@ var peerjsRoutes = map[peerjs.Route]metrics.Route{
 }
 
 func newPeerJS(cfg *config.Config, parts Parts) protocol {
-	h := peerjs.New(peerjs.Config{
+	c := peerjs.Config{
 		Store: parts.Store, Shared: cfg.Store != nil, Secret: parts.Secret, Origins: cfg.Origins,
 		MaxMessageBytes: int(max(cfg.MaxBodyBytes, peerjs.MinMessageBytes)), MaxWaitingBytes: cfg.Mailboxes.MaxQueuedBytes,
 		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
@@ -24,7 +24,11 @@ func newPeerJS(cfg *config.Config, parts Parts) protocol {
 		Guard: parts.Limits.IDs, Enter: parts.Limits.Polls.Enter, Throttle: parts.Limits.Requests.Delay,
 		OnFrameDelay: parts.Limits.FrameDelays.Add,
 		Alive:        inbox.Alive, Logger: parts.Log,
-	})
+	}
+	if parts.Access != nil {
+		c.Access = parts.Access
+	}
+	h := peerjs.New(c)
 	return protocol{
 		handler: h,
 		route: func(path string) (metrics.Route, bool) {
@@ -35,6 +39,7 @@ func newPeerJS(cfg *config.Config, parts Parts) protocol {
 			stats := h.Stats()
 			return metrics.Sockets{Open: stats.Open, Frames: stats.Frames}
 		},
-		collect: func(m chan<- prometheus.Metric) { metrics.CollectPeerJS(m, h.Stats()) },
+		refusals: h.Refusals,
+		collect:  func(m chan<- prometheus.Metric) { metrics.CollectPeerJS(m, h.Stats()) },
 	}
 }

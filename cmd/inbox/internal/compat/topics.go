@@ -39,7 +39,13 @@ func newTopics(cfg *config.Config, parts Parts) protocol {
 		parts.Log.Warn("/topics answers 503: topics are in the memory of one server, and -store is for several; " +
 			"run a server without -store for them")
 	}
+	if parts.Access != nil {
+		c.Access = parts.Access
+	}
 	h := topics.NewHandler(c)
+	if parts.Access != nil {
+		parts.Access.OnCheck(h.CheckAccess)
+	}
 	return protocol{
 		handler: h,
 		route:   func(path string) (metrics.Route, bool) { return metrics.RouteTopics, path == topicsPath },
@@ -51,7 +57,8 @@ func newTopics(cfg *config.Config, parts Parts) protocol {
 			}
 			return sockets
 		},
-		collect: func(m chan<- prometheus.Metric) { metrics.CollectTopics(m, h.Stats()) },
+		refusals: h.Refusals,
+		collect:  func(m chan<- prometheus.Metric) { metrics.CollectTopics(m, h.Stats()) },
 	}
 }
 
@@ -61,7 +68,17 @@ func (p Parts) enterTopics(r *http.Request) (topics.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &topicsClient{p.Limits, p.Clients.Addr(r), p.Clients.Payer(r), leave}, nil
+	return &topicsClient{p.Limits, p.Clients.Addr(r), p.payerOfTopics(r), leave}, nil
+}
+
+// payerOfTopics returns whom a connection counts against: the inviter of a guest, or the address.
+func (p Parts) payerOfTopics(r *http.Request) inbox.Payer {
+	if p.Access != nil {
+		if inviter := p.Access.Inviter(topics.Token(r)); inviter.Client != "" {
+			return inviter
+		}
+	}
+	return p.Clients.Payer(r)
 }
 
 // topicsClient is the client of a connection. It does not refer to the request, which takes memory.

@@ -18,8 +18,6 @@ func (r *resolver) resolveAccess() error {
 		return nil
 	case stateless:
 		return r.o.optionError("access", errors.New("requires -state or -store, which keep the invitations"))
-	case len(r.c.Compat) > 0:
-		return r.o.optionError("access", errors.New("conflicts with -compat, whose clients send no invitations; remove one of the two"))
 	}
 	return nil
 }

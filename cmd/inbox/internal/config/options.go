@@ -112,7 +112,7 @@ func (o *Options) servingFlags() *flag.FlagSet {
 	fs.StringVar(&o.public, "public", "public", "`directory` of the pages to serve; empty for the built-in "+
 		"pages, which are also the default if ./public does not exist or contains the source of this "+
 		"program (public.go)")
-	choiceVar(fs, &o.access, "access", "open", "`policy` for clients: open; or invited, so that mailboxes and the relay "+
+	choiceVar(fs, &o.access, "access", "open", "`policy` for clients: open; or invited, so that mailboxes, topics and the relay "+
 		"require an invitation (inbox invite), or the guest pass of a client that has one",
 		"open", "invited")
 	fs.BoolVar(&o.cors, "cors", false, "allow cross-origin requests from every site (CORS)")

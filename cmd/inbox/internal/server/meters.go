@@ -67,6 +67,7 @@ func (s *server) refusals() map[string]int64 {
 	counts[errNotLocal.Kind()] = s.addresses.refused.Load()
 	if s.access != nil {
 		s.access.AddRefusals(counts)
+		s.compat.AddRefusals(counts)
 	}
 	return counts
 }

@@ -128,10 +128,14 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, s.access, log)
-	s.compat = compat.New(cfg, compat.Parts{
+	parts := compat.Parts{
 		Store: s.mailboxes.store(), Secret: state.DeriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
 		Clients: clients, Limits: s.limits, Log: log,
-	})
+	}
+	if s.access != nil {
+		parts.Access = s.access.Access
+	}
+	s.compat = compat.New(cfg, parts)
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
