@@ -19,9 +19,10 @@ type Access interface {
 	AdmitSend(token, to string) error
 	// AdmitRelay returns an error to refuse credentials of a relay to the owner of a name.
 	AdmitRelay(token, name string) error
-	// Opened reports a claim that a client has opened. The claim must end with the token. The owner
-	// is that of [Config.OnDelete].
-	Opened(token string, c Claim, owner string)
+	// Opened reports a claim that a client has opened, or tried to. The claim must end with the
+	// token. The owner is that of [Config.OnDelete]. An error refuses the client: the token can have
+	// ceased to be valid since Admit.
+	Opened(token string, c Claim, owner string) error
 }
 
 // tokenOf returns the invitation or guest pass of a request, or "".
@@ -54,10 +55,11 @@ func (h *Handler) admit(r *http.Request, name string, key Key) error {
 	return refusal
 }
 
-// matched notes that a client has opened a claim with the right password.
-func (h *Handler) matched(r *http.Request, c Claim, key Key) {
+// matched notes that a client has opened a claim with the right password. An error refuses it.
+func (h *Handler) matched(r *http.Request, c Claim, key Key) error {
 	h.guard.Record(r, PasswordMatch, c.Name)
-	if h.access != nil {
-		h.access.Opened(tokenOf(r), c, ownerOf(c.Name, key))
+	if h.access == nil {
+		return nil
 	}
+	return h.access.Opened(tokenOf(r), c, ownerOf(c.Name, key))
 }

@@ -96,7 +96,7 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 	}
 	switch {
 	case err == nil:
-		h.matched(r, c, key)
+		err = h.matched(r, c, key)
 	case errors.Is(err, ErrWrongKey), r.Context().Err() != nil:
 		h.guard.Record(r, PasswordGuess, name)
 	}

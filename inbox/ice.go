@@ -27,6 +27,9 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	servers, withheld := h.ownServers(r, owner)
+	if err := h.admitRelay(r, owner); err != nil {
+		return err
+	}
 	answer := iceResponse{ICEServers: append([]ice.Server{}, servers...), TURN: withheld}
 	for _, s := range h.iceServers {
 		if s.Credential == "" || owner != "" {
@@ -70,13 +73,19 @@ func (h *Handler) iceOwner(r *http.Request) (owner string, err error) {
 	if _, err := h.open(r, name, key); err != nil {
 		return "", err
 	}
-	if h.access != nil {
-		if err := h.access.AdmitRelay(tokenOf(r), name); err != nil {
-			return "", err
-		}
-	}
 	return ownerOf(name, key), nil
+}
+
+// admitRelay refuses an owner who cannot have credentials of a relay. They are made before: if the
+// invitation ends meanwhile, those that were made after the others were revoked reach nobody.
+func (h *Handler) admitRelay(r *http.Request, owner string) error {
+	if h.access == nil || owner == "" {
+		return nil
+	}
+	return h.access.AdmitRelay(tokenOf(r), nameOf(owner))
 }
 
 // ownerOf identifies the owner of a name, also in a later claim.
 func ownerOf(name string, key Key) string { return string(key[:]) + name }
+
+func nameOf(owner string) string { return owner[len(Key{}):] }

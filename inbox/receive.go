@@ -92,7 +92,9 @@ func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64, cl
 	}
 	c, m, err := h.store.OpenNext(r.Context(), name, key, ack, client)
 	if c.Name != "" {
-		h.matched(r, c, key)
+		if refusal := h.matched(r, c, key); refusal != nil {
+			return Claim{}, Message{}, refusal
+		}
 		return c, m, err
 	}
 	if c, err = h.completeOpen(r, name, key, c, err); err != nil {

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -132,8 +133,7 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 	}
 	c, _, err := h.store.OpenPut(r.Context(), name, key, to, m)
 	if c.Name != "" {
-		h.matched(r, c, key)
-		return err
+		return cmp.Or(h.matched(r, c, key), err)
 	}
 	if _, err := h.completeOpen(r, name, key, c, err); err != nil {
 		return err

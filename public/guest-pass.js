@@ -74,8 +74,10 @@ export function keepPasses(context, endpoint) {
 async function mint({room, role, inbox}) {
   const body = JSON.stringify({names: [room.name(role), room.name(otherRole(role))], remembered: Boolean(rememberedRooms.find(room.id))});
   const headers = {'Content-Type': 'application/json', 'Inbox-Invite': inbox.invite};
+  // error keeps the invitation from the target of a redirect, which is never an inbox server.
+  const options = /** @type {const} */ ({method: 'POST', headers, body, cache: 'no-store', credentials: 'omit', redirect: 'error'});
   while (inbox.status !== 'closed' && inbox.status !== 'refused') {
-    const response = await fetch(new URL('guest-pass', document.baseURI), {method: 'POST', headers, body, cache: 'no-store', credentials: 'omit'}).catch(() => null);
+    const response = await fetch(new URL('guest-pass', document.baseURI), options).catch(() => null);
     const pass = response?.ok && (await response.json().catch(() => null))?.pass;
     if (typeof pass === 'string') return pass;
     if (response && response.status < 500 && response.status !== 429) return '';

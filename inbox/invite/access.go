@@ -1,6 +1,7 @@
 package invite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ type Config struct {
 	// Remember is how long an owner that is not seen is remembered at least: as long as a claim
 	// lasts, or what the owner was given.
 	Remember time.Duration
+	// MaxClaims bounds the owners that are remembered, with those whose claims have ended lately.
+	// More are refused with [inbox.ErrTooManyInboxes]. Zero is no limit.
+	MaxClaims int
 	// CodePrefix begins the names of mailboxes for short codes, and JoinerPrefix those of the
 	// devices on which a code is entered. Such a device needs no invitation to claim a mailbox for
 	// ten minutes, and to send to codes. Empty: all need one.
@@ -66,7 +70,7 @@ func New(cfg Config) (*Access, error) {
 	if a.onEnd == nil {
 		a.onEnd = func(string) {}
 	}
-	a.claims.init(cfg.Remember)
+	a.claims.init(cfg.Remember, cfg.MaxClaims)
 	_, err := a.reload(context.Background())
 	if err != nil && !errors.Is(err, inbox.ErrStoreUnavailable) {
 		return nil, fmt.Errorf("load the invitations: %w", err)
@@ -156,7 +160,7 @@ func isOver(until, now time.Time) bool { return !now.Before(until.Add(clockSkew)
 func (a *Access) Admit(token, name string, client inbox.Payer) error {
 	err := a.AdmitRelay(token, name)
 	if err != nil && a.isJoiner(name) && !errors.Is(err, inbox.ErrStoreUnavailable) {
-		return a.claims.admitJoiner(name, client.Client, a.now())
+		return a.claims.admitJoiner(name, client, a.now())
 	}
 	return err
 }
@@ -203,22 +207,38 @@ func (a *Access) isJoiner(name string) bool {
 }
 
 // Opened reports that a client with the token has opened the claim of a mailbox. Access ends the
-// claim when the token ceases to be valid.
-func (a *Access) Opened(token string, c inbox.Claim, owner string) {
+// claim when the token ceases to be valid, also if it did so before Opened. The error refuses the
+// client: such a token, or too many claims.
+func (a *Access) Opened(token string, c inbox.Claim, owner string) error {
 	g, err := a.check(token)
-	switch {
-	case err == nil && g.covers(c.Name):
-		a.claims.hold(c, heldClaim{id: g.entry.id, owner: owner, until: g.until}, a.now())
-	case a.isJoiner(c.Name):
-		a.claims.hold(c, heldClaim{joiner: true}, a.now())
+	covers, now := g.entry != nil && g.covers(c.Name), a.now()
+	h := heldClaim{claim: c, owner: owner}
+	if covers {
+		h.invited, h.id, h.until = true, g.entry.id, g.until
 	}
+	switch {
+	case err == nil && covers:
+		return a.claims.hold(h, now)
+	case a.isJoiner(c.Name):
+		return a.claims.holdJoiner(heldClaim{claim: c, owner: owner}, now)
+	case covers:
+		a.claims.holdEnded(h, now)
+	}
+	return cmp.Or[error](err, ErrOtherNames)
 }
 
 // OpenedPeer is Opened for the mailbox of a client that AdmitPeer has admitted.
 func (a *Access) OpenedPeer(token string, c inbox.Claim) {
-	if g, err := a.check(token); err == nil {
-		a.claims.hold(c, heldClaim{id: g.entry.id, until: g.until}, a.now())
+	g, err := a.check(token)
+	if g.entry == nil {
+		return
 	}
+	h := heldClaim{claim: c, invited: true, id: g.entry.id, until: g.until}
+	if err != nil {
+		a.claims.holdEnded(h, a.now())
+		return
+	}
+	_ = a.claims.hold(h, a.now()) // with a full table, OnCheck ends the connection
 }
 
 // OnCheck adds a function that [Access.Run] calls when tokens can have ceased to be valid: after

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"inbox/inbox"
 	"inbox/inbox/memstore"
+	"inbox/inbox/quota"
 )
 
 // clock is a clock that a test moves.
@@ -108,12 +110,17 @@ func (r *rig) want(what string, got, want error) {
 // claim claims a name with a token, as a handler does.
 func (r *rig) claim(token, name string) inbox.Claim {
 	r.t.Helper()
+	return r.claimAs("owner of "+name, token, name, inbox.Key{})
+}
+
+func (r *rig) claimAs(owner, token, name string, key inbox.Key) inbox.Claim {
+	r.t.Helper()
 	r.want("claim "+name, r.Admit(token, name, inbox.Payer{Client: "c"}), nil)
-	c, err := r.store.Open(r.t.Context(), name, inbox.Key{}, &inbox.Payer{})
+	c, err := r.store.Open(r.t.Context(), name, key, &inbox.Payer{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Opened(token, c, "owner of "+name)
+	r.want("open "+name, r.Opened(token, c, owner), nil)
 	return c
 }
 
@@ -374,4 +381,141 @@ func TestConcurrentChanges(t *testing.T) {
 	if list, err := List(t.Context(), NewFile(r.dir)); err != nil || len(list) != 8 {
 		t.Errorf("got %d invitations, %v, want 8", len(list), err)
 	}
+}
+
+// TestEveryOwnerOfNameEnds checks that a guest who claims a name again with another password does
+// not keep what the first owner was given, such as credentials of a relay.
+func TestEveryOwnerOfNameEnds(t *testing.T) {
+	r := newRig(t)
+	pass := r.pass(r.invite("anna", time.Hour), false)
+	first := r.claimAs("first", pass, "ben", inbox.Key{1})
+	if err := r.store.Close(t.Context(), first); err != nil { // as if it had expired
+		t.Fatal(err)
+	}
+	second := r.claimAs("second", pass, "ben", inbox.Key{2})
+	r.revoke("anna")
+	r.wantClaim(second, false)
+	if slices.Sort(r.ended); !slices.Equal(r.ended, []string{"first", "second"}) {
+		t.Errorf("got the ended owners %q, want both", r.ended)
+	}
+}
+
+// TestInvitationOfJoinerIsKept checks that a client with an invitation, and a name as one without
+// has it, cannot cut the bond by a request without the invitation.
+func TestInvitationOfJoinerIsKept(t *testing.T) {
+	r := newRig(t)
+	const name = "join-AAAAAAAAAAAAAAAAAAAAAA"
+	token := r.invite("anna", time.Hour)
+	c := r.claim(token, name)
+	r.claim("", name)
+	r.revoke("anna")
+	r.wantClaim(c, false)
+	if !slices.Equal(r.ended, []string{"owner of " + name}) {
+		t.Errorf("got the ended owners %q, want one", r.ended)
+	}
+	if s := r.Stats(); s.Claims != 0 || s.Joiners != 0 {
+		t.Errorf("got %+v, want nothing left", s)
+	}
+}
+
+// TestTokenEndsBeforeClaimIsKnown checks that a claim ends that was opened while its invitation was
+// revoked, and one of another process, such as that before a restart, whose owner comes back.
+func TestTokenEndsBeforeClaimIsKnown(t *testing.T) {
+	r := newRig(t)
+	token := r.invite("anna", time.Hour)
+	r.want("before", r.Admit(token, "anna", inbox.Payer{}), nil)
+	c, err := r.store.Open(t.Context(), "anna", inbox.Key{}, &inbox.Payer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.revoke("anna")
+	r.want("after", r.Opened(token, c, "anna"), ErrExpired)
+	r.follow()
+	r.wantClaim(c, false)
+}
+
+// TestEndedTokenOfInvitedOwner checks that an old invitation does not end the claim of an owner who
+// has another one.
+func TestEndedTokenOfInvitedOwner(t *testing.T) {
+	r := newRig(t)
+	old, valid := r.invite("old", time.Hour), r.invite("new", time.Hour)
+	r.revoke("old")
+	c := r.claim(valid, "anna")
+	r.want("with the old one", r.Opened(old, c, "owner of anna"), ErrExpired)
+	r.follow()
+	r.wantClaim(c, true)
+}
+
+// TestJoinersOfOneNetwork checks that one network cannot take the places of all devices that enter
+// a code.
+func TestJoinersOfOneNetwork(t *testing.T) {
+	r := newRig(t)
+	admit := func(i int, network string) error {
+		payer := inbox.Payer{Client: fmt.Sprint("client ", i/maxJoiners), Network: network}
+		return r.Admit("", fmt.Sprintf("join-%021dA", i), payer)
+	}
+	const share = maxJoiners * quota.NetworkFactor
+	for i := range share {
+		r.want("a device", admit(i, "one"), nil)
+	}
+	r.want("one more of the network", admit(share, "one"), inbox.ErrPayerFull)
+	r.want("one of another network", admit(share, "two"), nil)
+	r.clock.advance(joinerLifetime)
+	r.follow()
+	r.want("ten minutes later", admit(share+1, "one"), nil)
+}
+
+// slowStore does not answer a Discard.
+type slowStore struct{ inbox.Store }
+
+func (s slowStore) Discard(ctx context.Context, _ inbox.Claim, _ uint64) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestRevocationWithSlowStore checks that a store that does not answer delays no revocation.
+func TestRevocationWithSlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(inbox.Limits{Timeout: time.Hour})
+		storage := NewFile(t.TempDir())
+		token, _, err := Add(t.Context(), storage, "anna", time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := New(Config{Storage: storage, Store: slowStore{store}, Remember: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go a.Run(t.Context())
+		c, err := store.Open(t.Context(), "anna", inbox.Key{}, &inbox.Payer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Opened(token, c, "anna"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute) // it asks the store about the claim
+		if _, err := Revoke(t.Context(), storage, "anna", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := a.Admit(token, "anna", inbox.Payer{}); !errors.Is(err, ErrExpired) {
+			t.Errorf("got %v, want ErrExpired", err)
+		}
+	})
+}
+
+// TestClaimTableHasCeiling checks that claims which have ended make room for others early.
+func TestClaimTableHasCeiling(t *testing.T) {
+	r := newRig(t)
+	r.claims.max = 2
+	token := r.invite("anna", time.Hour)
+	kept, ended := r.claim(token, "kept"), r.claim(token, "ended")
+	r.want("one more", r.Opened(token, inbox.Claim{Name: "more"}, "more"), inbox.ErrTooManyInboxes)
+	r.want("a known one", r.Opened(token, kept, "owner of kept"), nil)
+	if err := r.store.Close(t.Context(), ended); err != nil {
+		t.Fatal(err)
+	}
+	r.forgetClaims(t.Context())
+	r.want("one more, later", r.Opened(token, inbox.Claim{Name: "more"}, "more"), nil)
 }

@@ -1,6 +1,7 @@
 package invite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -13,51 +14,71 @@ import (
 const (
 	// joinerLifetime is how long a device that enters a code can use its mailbox.
 	joinerLifetime = 10 * time.Minute
-	// maxJoiners bounds such mailboxes of one address, which several people can share.
+	// maxJoiners bounds such mailboxes of one address, which several people can share. A network has
+	// [quota.NetworkFactor] times as many.
 	maxJoiners = 16
 	// maxAllJoiners bounds those of all addresses.
 	maxAllJoiners = 10_000
+	// joinerRemember is how long the owner of such a mailbox is not seen before the store is asked.
+	joinerRemember = time.Minute
 	// maxForgotten bounds the claims that one sweep asks the store about.
 	maxForgotten = 1000
 	// sweepInterval is how often claims whose owners are not seen are compared with the store.
-	sweepInterval = time.Minute
+	sweepInterval = 10 * time.Second
 	// checkInterval is how often claims are compared with the clock.
 	checkInterval = time.Second
 )
 
-// heldClaim is why a claim exists, and until when.
+// heldClaim is why an owner has a claim, and until when.
 type heldClaim struct {
-	claim  inbox.Claim
-	owner  string // empty: of a joiner, or of another protocol
-	id     invitationID
-	until  time.Time // without the clock skew
-	opened time.Time // when its owner was seen last
-	joiner bool
+	claim   inbox.Claim
+	owner   string // empty: nothing but the claim ends with the token
+	invited bool   // has shown id
+	id      invitationID
+	until   time.Time // of id, without the clock skew
+	// joinUntil ends the claim of an owner who uses the name without an invitation; else zero.
+	joinUntil time.Time
+	opened    time.Time // when its owner was seen last
+}
+
+// key returns what identifies the claim in the table. An owner is longer than a name.
+func (h heldClaim) key() string { return cmp.Or(h.owner, h.claim.Name) }
+
+// isOver reports whether the claim must end.
+func (h heldClaim) isOver(r *registry, now time.Time) bool {
+	if !h.joinUntil.IsZero() && !now.Before(h.joinUntil) {
+		return true
+	}
+	e := r.byID[h.id]
+	return h.invited && (e == nil || !e.Revoked.IsZero() || isOver(h.until, now))
 }
 
 // joiner is a device that enters a code, by the name of its mailbox.
 type joiner struct {
-	client string
-	until  time.Time
+	payer inbox.Payer
+	until time.Time
+	held  bool // has a held claim
 }
 
-// claimTable has the claims that clients of this process have opened. Claims whose owners are
-// not seen any more are dropped, once the store says that they have ended.
+// claimTable has the owners who have opened claims in this process. An owner who is not seen any
+// more is dropped, once the store says that the claim has ended. A name can have several, one after
+// the other: each can have been given what must end with the invitation.
 type claimTable struct {
 	remember time.Duration
+	max      int // of held; zero is no limit
 	mu       sync.Mutex
-	held     map[string]heldClaim // by name
-	joiners  map[string]joiner    // by name
-	perNet   map[string]int       // joiners by client
+	held     map[string]heldClaim  // by key
+	joiners  map[string]joiner     // by name
+	perPayer map[inbox.Payer]int64 // joiners by client, and by network
 }
 
-func (t *claimTable) init(remember time.Duration) {
-	t.remember = remember
-	t.held, t.joiners, t.perNet = map[string]heldClaim{}, map[string]joiner{}, map[string]int{}
+func (t *claimTable) init(remember time.Duration, most int) {
+	t.remember, t.max = remember, most
+	t.held, t.joiners, t.perPayer = map[string]heldClaim{}, map[string]joiner{}, map[inbox.Payer]int64{}
 }
 
 // admitJoiner admits a mailbox of a device without an invitation, for ten minutes.
-func (t *claimTable) admitJoiner(name, client string, now time.Time) error {
+func (t *claimTable) admitJoiner(name string, payer inbox.Payer, now time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if j, known := t.joiners[name]; known {
@@ -66,34 +87,90 @@ func (t *claimTable) admitJoiner(name, client string, now time.Time) error {
 		}
 		return nil
 	}
-	if t.perNet[client] >= maxJoiners || len(t.joiners) >= maxAllJoiners {
+	client, network := sharesOf(payer)
+	if t.perPayer[client] >= maxJoiners || t.perPayer[network] >= maxJoiners*quota.NetworkFactor || len(t.joiners) >= maxAllJoiners {
 		return &quota.Error{Limit: "joiners", Quota: maxJoiners}
 	}
-	t.joiners[name] = joiner{client, now.Add(joinerLifetime)}
-	t.perNet[client]++
+	t.joiners[name] = joiner{payer: payer, until: now.Add(joinerLifetime)}
+	t.countLocked(payer, 1)
 	return nil
 }
 
-func (t *claimTable) dropJoinerLocked(name string) {
-	j, known := t.joiners[name]
-	if !known {
-		return
+// sharesOf returns the keys of a client and of its network, which is empty for IPv4.
+func sharesOf(payer inbox.Payer) (client, network inbox.Payer) {
+	return inbox.Payer{Client: payer.Client}, inbox.Payer{Network: payer.Network}
+}
+
+// countLocked counts a joiner against its client and network.
+func (t *claimTable) countLocked(payer inbox.Payer, more int64) {
+	client, network := sharesOf(payer)
+	shares := []inbox.Payer{client}
+	if payer.Network != "" {
+		shares = append(shares, network)
 	}
-	delete(t.joiners, name)
-	if t.perNet[j.client]--; t.perNet[j.client] <= 0 {
-		delete(t.perNet, j.client)
+	for _, share := range shares {
+		if t.perPayer[share] += more; t.perPayer[share] <= 0 {
+			delete(t.perPayer, share)
+		}
 	}
 }
 
-// hold notes a claim. The latest token counts: its receiver supersedes the others.
-func (t *claimTable) hold(c inbox.Claim, h heldClaim, now time.Time) {
+func (t *claimTable) dropJoinerLocked(name string) {
+	if j, known := t.joiners[name]; known {
+		delete(t.joiners, name)
+		t.countLocked(j.payer, -1)
+	}
+}
+
+// hold notes the claim of an owner with an invitation. The latest one counts: its receiver supersedes
+// the others.
+func (t *claimTable) hold(h heldClaim, now time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if h.joiner {
-		h.until = t.joiners[c.Name].until
+	if j, known := t.joiners[h.claim.Name]; known {
+		j.held = false // not as a joiner
+		t.joiners[h.claim.Name] = j
 	}
-	h.claim, h.opened = c, now
-	t.held[c.Name] = h
+	return t.putLocked(h, now)
+}
+
+// holdJoiner notes the claim of a device without an invitation. One that it has shown before still
+// ends what it was given.
+func (t *claimTable) holdJoiner(h heldClaim, now time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	j, known := t.joiners[h.claim.Name]
+	if !known {
+		return ErrRequired
+	}
+	if earlier := t.held[h.key()]; earlier.invited {
+		h.invited, h.id, h.until = true, earlier.id, earlier.until
+	}
+	h.joinUntil = j.until
+	if err := t.putLocked(h, now); err != nil {
+		return err
+	}
+	j.held = true
+	t.joiners[h.claim.Name] = j
+	return nil
+}
+
+// holdEnded notes a claim whose token has ended, unless its owner has another one.
+func (t *claimTable) holdEnded(h heldClaim, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.held[h.key()]; !known {
+		_ = t.putLocked(h, now) // without a place for it, the claim expires
+	}
+}
+
+func (t *claimTable) putLocked(h heldClaim, now time.Time) error {
+	if _, known := t.held[h.key()]; !known && t.max > 0 && len(t.held) >= t.max {
+		return inbox.ErrTooManyInboxes
+	}
+	h.opened = now
+	t.held[h.key()] = h
+	return nil
 }
 
 func (t *claimTable) count() (claims, joiners int64) {
@@ -107,18 +184,12 @@ func (t *claimTable) ended(r *registry, now time.Time) (all []heldClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.held {
-		if h.joiner {
-			if !now.Before(h.until) {
-				all = append(all, h)
-			}
-			continue
-		}
-		if e := r.byID[h.id]; e == nil || !e.Revoked.IsZero() || isOver(h.until, now) {
+		if h.isOver(r, now) {
 			all = append(all, h)
 		}
 	}
 	for name, j := range t.joiners {
-		if _, held := t.held[name]; !held && !now.Before(j.until) {
+		if !j.held && !now.Before(j.until) {
 			t.dropJoinerLocked(name)
 		}
 	}
@@ -126,58 +197,88 @@ func (t *claimTable) ended(r *registry, now time.Time) (all []heldClaim) {
 }
 
 // forgotten returns claims whose owners were not seen for long, and those of joiners sooner: they
-// make a new one for each attempt.
+// make a new one for each attempt. In a table that is almost full, it returns any.
 func (t *claimTable) forgotten(now time.Time) (all []heldClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	isFull := t.max > 0 && len(t.held) >= t.max-t.max/8
 	for _, h := range t.held {
 		remember := t.remember
-		if h.joiner {
-			remember = min(remember, sweepInterval)
+		if !h.invited {
+			remember = min(remember, joinerRemember)
 		}
-		if now.Sub(h.opened) >= remember && len(all) < maxForgotten {
+		if len(all) < maxForgotten && (isFull || now.Sub(h.opened) >= remember) {
 			all = append(all, h)
 		}
 	}
 	return all
 }
 
-// drop forgets a claim, unless the name has another one.
+// seen notes that a claim has not ended, so that the store is not asked again soon.
+func (t *claimTable) seen(h heldClaim, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if held := t.held[h.key()]; held.claim.Epoch == h.claim.Epoch && held.opened.Before(now) {
+		held.opened = now
+		t.held[h.key()] = held
+	}
+}
+
+// drop forgets a claim, unless its owner has another one.
 func (t *claimTable) drop(h heldClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if held := t.held[h.claim.Name]; held.claim.Epoch == h.claim.Epoch && held.id == h.id && held.joiner == h.joiner {
-		delete(t.held, h.claim.Name)
+	held := t.held[h.key()]
+	held.opened = h.opened
+	if held != h {
+		return
+	}
+	delete(t.held, h.key())
+	if !h.joinUntil.IsZero() {
 		t.dropJoinerLocked(h.claim.Name)
 	}
 }
 
 // Run follows changes of the invitations, and ends claims whose tokens cease to be valid, until ctx
-// is done.
+// is done. A slow store does not delay the changes.
 func (a *Access) Run(ctx context.Context) {
-	ticker := time.NewTicker(a.storage.Interval())
+	var claims sync.WaitGroup
+	defer claims.Wait()
+	changes := make(chan time.Time, 1)
+	claims.Go(func() {
+		repeat(ctx, checkInterval, changes, func(ctx context.Context) {
+			for _, check := range a.onCheck {
+				check() // before the store, which can be slow
+			}
+			a.endClaims(ctx)
+		})
+	})
+	claims.Go(func() { repeat(ctx, sweepInterval, nil, a.forgetClaims) })
+	repeat(ctx, a.storage.Interval(), nil, func(ctx context.Context) {
+		changed, err := a.reload(ctx)
+		a.logFailure(ctx, err)
+		if !changed {
+			return
+		}
+		select {
+		case changes <- time.Time{}:
+		default: // one to come sees this change
+		}
+	})
+}
+
+// repeat calls do at each interval, and when now says so, until ctx is done.
+func repeat(ctx context.Context, interval time.Duration, now <-chan time.Time, do func(context.Context)) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	var checked, swept time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-now:
 		}
-		changed, err := a.reload(ctx)
-		a.logFailure(ctx, err)
-		now := time.Now()
-		if changed || now.Sub(checked) >= checkInterval {
-			checked = now
-			a.endClaims(ctx)
-			for _, check := range a.onCheck {
-				check()
-			}
-		}
-		if now.Sub(swept) >= sweepInterval {
-			swept = now
-			a.forgetClaims(ctx)
-		}
+		do(ctx)
 	}
 }
 
@@ -203,7 +304,7 @@ func (a *Access) endClaims(ctx context.Context) {
 		err := a.store.Close(ctx, h.claim)
 		if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
 			a.claims.drop(h)
-			if h.owner != "" {
+			if h.invited && h.owner != "" {
 				a.onEnd(h.owner)
 			}
 		} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {
@@ -215,8 +316,11 @@ func (a *Access) endClaims(ctx context.Context) {
 // forgetClaims drops claims that have ended. To acknowledge nothing does not prolong a claim.
 func (a *Access) forgetClaims(ctx context.Context) {
 	for _, h := range a.claims.forgotten(a.now()) {
-		if err := a.store.Discard(ctx, h.claim, 0); errors.Is(err, inbox.ErrClaimEnded) {
+		switch err := a.store.Discard(ctx, h.claim, 0); {
+		case errors.Is(err, inbox.ErrClaimEnded):
 			a.claims.drop(h)
+		case err == nil:
+			a.claims.seen(h, a.now())
 		}
 	}
 }

@@ -87,10 +87,13 @@ func (f *File) acquire(ctx context.Context) (*os.File, error) {
 	for {
 		lock, err := filelock.TryLock(f.lock)
 		if err == nil {
-			err = f.shareLock()
+			if err = shareLock(lock); err == nil {
+				return lock, nil
+			}
+			lock.Close()
 		}
 		if !errors.Is(err, filelock.ErrLocked) {
-			return lock, err
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -101,13 +104,13 @@ func (f *File) acquire(ctx context.Context) (*os.File, error) {
 }
 
 // shareLock lets the user of the service lock a file that root has made.
-func (f *File) shareLock() error {
+func shareLock(lock *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	dir, err := os.Stat(filepath.Dir(f.lock))
+	dir, err := os.Stat(filepath.Dir(lock.Name()))
 	if err != nil {
 		return err
 	}
-	return privatefile.Chown(f.lock, dir)
+	return privatefile.Chown(lock, dir)
 }

@@ -19,16 +19,18 @@ type privateServer struct {
 	*rig
 	mailboxes *inbox.Handler
 	passes    *Handler
-	deleted   int // calls of OnDelete
+	deleted   int    // calls of OnDelete
+	onIssue   func() // called before credentials of a relay are made
 }
 
 func newPrivateServer(t *testing.T) *privateServer {
-	s := &privateServer{rig: newRig(t)}
+	s := &privateServer{rig: newRig(t), onIssue: func() {}}
 	payer := func(r *http.Request) inbox.Payer { return inbox.Payer{Client: strings.Repeat("p", payerBytes)} }
 	s.mailboxes = inbox.NewHandler(inbox.Config{
 		Store: s.store, Secret: []byte("a secret of the test"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second,
 		MaxBodyBytes: 1 << 20, Origins: []string{"https://app.example"}, CodePrefix: "code-", Access: s.Access, Payer: payer,
 		TURN: func(_ *http.Request, owner string) ([]ice.Server, string) {
+			s.onIssue()
 			return []ice.Server{{URLs: []string{"turn:relay.example"}, Username: owner}}, ""
 		},
 		OnDelete: func(string) { s.deleted++ },
@@ -251,5 +253,29 @@ func TestStreamEndsWithInvitation(t *testing.T) {
 	}
 	if text := strings.Join(got, "\n"); answer.StatusCode != 200 || !strings.Contains(text, "claim-ended") {
 		t.Errorf("got %s and %q, want the end of the claim", answer.Status, text)
+	}
+}
+
+// TestNoRelayDuringRevocation checks that credentials of a relay that are made after those of the
+// owner were revoked reach nobody.
+func TestNoRelayDuringRevocation(t *testing.T) {
+	s := newPrivateServer(t)
+	token := s.invite("anna", time.Hour)
+	s.onIssue = func() { s.revoke("anna") }
+	s.wantAnswer(request("GET", "/ice", "anna", token, ""), 403, expired)
+}
+
+// TestRevocationAfterRestart checks that a claim whose invitation was revoked ends when its owner
+// comes back, also if this process has not seen the owner before.
+func TestRevocationAfterRestart(t *testing.T) {
+	s := newPrivateServer(t)
+	token := s.invite("anna", time.Hour)
+	s.wantAnswer(request("GET", "/inbox?wait=0", "anna", token, ""), 204, "")
+	s.claims.init(time.Hour, 0) // the process ends
+	s.revoke("anna")
+	s.wantAnswer(request("GET", "/inbox?wait=0", "anna", token, ""), 403, expired)
+	s.follow()
+	if n := s.store.Stats().Inboxes; n != 0 {
+		t.Errorf("got %d mailboxes, want none", n)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // Write replaces the file, or creates it, with mode 0600. The directory must exist.
 func Write(path string, data []byte) error {
-	tmp, err := writeTemp(path, data)
+	tmp, err := writeTemp(path, data, nil)
 	if err != nil {
 		return err
 	}
@@ -30,16 +30,16 @@ func WriteForOwner(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := writeTemp(path, data)
+	tmp, err := writeTemp(path, data, func(f *os.File) error {
+		if os.Geteuid() != 0 {
+			return nil
+		}
+		return privatefile.Chown(f, dir)
+	})
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp)
-	if os.Geteuid() == 0 {
-		if err := privatefile.Chown(tmp, dir); err != nil {
-			return err
-		}
-	}
 	return os.Rename(tmp, path)
 }
 
@@ -50,7 +50,7 @@ func Create(path string, data []byte) error {
 	if _, err := os.Stat(path); err == nil {
 		return fs.ErrExist
 	}
-	tmp, err := writeTemp(path, data)
+	tmp, err := writeTemp(path, data, nil)
 	if err != nil {
 		return err
 	}
@@ -62,13 +62,17 @@ func Create(path string, data []byte) error {
 	return err
 }
 
-// writeTemp writes a synced temporary file beside path.
-func writeTemp(path string, data []byte) (name string, err error) {
+// writeTemp writes a synced temporary file beside path. It lets prepare change the file before it is
+// closed, if that is not nil.
+func writeTemp(path string, data []byte, prepare func(*os.File) error) (name string, err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // created with 0600
 	if err != nil {
 		return "", err
 	}
 	_, err = tmp.Write(data)
+	if err == nil && prepare != nil {
+		err = prepare(tmp)
+	}
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		os.Remove(tmp.Name())
 		return "", err

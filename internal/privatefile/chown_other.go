@@ -2,7 +2,10 @@
 
 package privatefile
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+)
 
 // Chown does nothing: files have no owner that this program changes.
-func Chown(string, fs.FileInfo) error { return nil }
+func Chown(*os.File, fs.FileInfo) error { return nil }

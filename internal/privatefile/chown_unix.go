@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// Chown gives a file the owner and the group of another.
-func Chown(path string, like fs.FileInfo) error {
+// Chown gives an open file the owner and the group of another. It takes no path: the owner of the
+// directory could replace the file by a link to one of root's.
+func Chown(f *os.File, like fs.FileInfo) error {
 	owner, ok := like.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
 	}
-	return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }

@@ -285,6 +285,8 @@ test('a host gets a pass for its link, again after an outage, for 30 days if it 
   endpoint.dispatchEvent(new Event('state'));
   await advance(t, 1);
   assert.deepEqual([renewed, endpoint.given], [[newPass, newPass], ['', pass, newPass, newPass]]);
+  const redirects = fetchMock.mock.calls.map(call => /** @type {any[]} */ (call.arguments)[1].redirect);
+  assert.deepEqual(new Set(redirects), new Set(['error']), 'a redirect would get the invitation');
   const bodies = fetchMock.mock.calls.map(call => JSON.parse(String(/** @type {any[]} */ (call.arguments)[1].body)));
   assert.deepEqual(bodies.map(({remembered}) => remembered), [false, false, false, true, true]);
   assert.deepEqual(bodies[0].names, [`${room.id}-a`, `${room.id}-b`]);

@@ -68,7 +68,7 @@ func Open(cfg *config.Config, p Parts) (*Access, error) {
 	}
 	access, err := invite.New(invite.Config{
 		Storage: storage, Store: p.Store, OnEnd: p.OnEnd, Remember: max(cfg.Mailboxes.Timeout, turn.CredentialLifetime),
-		CodePrefix: CodePrefix, JoinerPrefix: joinerPrefix, Logger: p.Log,
+		MaxClaims: maxClaims(cfg.Mailboxes.MaxInboxes), CodePrefix: CodePrefix, JoinerPrefix: joinerPrefix, Logger: p.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -81,6 +81,15 @@ func Open(cfg *config.Config, p Parts) (*Access, error) {
 		Access: access, Payer: p.Payer, AnyOrigin: cfg.AnyOrigin, Origins: cfg.Origins, CrossSiteDetail: p.CrossSiteDetail,
 	})
 	return a, nil
+}
+
+// maxClaims returns how many owners of mailboxes are followed: those of all mailboxes, and some whose
+// mailboxes have expired in the last minutes. Zero is no limit.
+func maxClaims(maxInboxes int) int {
+	if maxInboxes == 0 {
+		return 0
+	}
+	return maxInboxes + max(maxInboxes/4, 1000)
 }
 
 // Payer returns whom a request counts against: the inviter of a guest, or the address. It is used

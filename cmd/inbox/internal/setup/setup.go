@@ -308,7 +308,12 @@ func replace(path, text string, like fs.FileInfo) error {
 	if err := atomicfile.Write(path, []byte(text)); err != nil {
 		return err
 	}
-	return errors.Join(privatefile.Chown(path, like), os.Chmod(path, like.Mode().Perm()))
+	f, err := privatefile.Open(path, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(privatefile.Chown(f, like), f.Chmod(like.Mode().Perm()))
 }
 
 // startCommands start the service now and at boot. A running one is restarted.
