@@ -59,8 +59,14 @@ const MORE = 128;
 export class DataChannel extends /** @type {import('./events.js').TypedTarget<DataChannelEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /** undefined at first, null while there is none. @type {RTCDataChannel | null | undefined} */
   #channel;
-  /** @type {RTCDataChannelState} */
+  /** @type {'connecting'|'open'|'closed'} */
   #state = 'connecting';
+  /** Settles when the channel is closed, after a call of close. @type {Promise<void> | null} */
+  #closing = null;
+  /** Whether all is sent, so that the end of the connection is that of the channel. */
+  #closed = false;
+  /** Whether no connection was lost. */
+  #isFirst = true;
   /** Whether it is known what the remote peer has received. */
   #resumed = true;
   /** @type {Outgoing[]} */
@@ -68,7 +74,8 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** How many of them were sent, and their bytes. */
   #sent = 0;
   #sentBytes = 0;
-  #pumping = false;
+  /** The channel whose loop sends. That of a channel that was lost can wait for ever. @type {RTCDataChannel | null} */
+  #pumping = null;
   /** How many messages the remote peer has acknowledged. */
   #acknowledged = 0;
   /** Called when that are all. */
@@ -114,7 +121,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
 
   /** @returns {RTCDataChannelState} */
   get readyState() {
-    return this.#state;
+    return this.#closing && this.#state !== 'closed' ? 'closing' : this.#state;
   }
 
   /** Bytes of messages that the remote peer has not acknowledged. */
@@ -162,7 +169,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     const {kind, body} = encodeMessage(data);
     const size = body instanceof Blob ? body.size : body.length;
     if (size > this.#maxMessageBytes) throw new InboxError('too-large', `the message has ${size} bytes, more than ${this.#maxMessageBytes}`);
-    if (this.#state === 'closing' || this.#state === 'closed') throw closedError();
+    if (this.#closing || this.#state === 'closed') throw closedError();
     signal?.throwIfAborted();
     let cancel = () => {};
     await new Promise((resolve, reject) => {
@@ -191,7 +198,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   attach(channel) {
     if (this.#state === 'closed') return;
-    this.#resumed = this.#channel === undefined;
+    this.#isFirst = this.#resumed = this.#channel === undefined;
     this.#state = 'connecting';
     this.#channel = channel;
     channel.binaryType = 'arraybuffer';
@@ -215,7 +222,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** @param {RTCDataChannel} channel */
   #onClose(channel) {
     if (channel !== this.#channel) return;
-    if (!this.#onLost || this.#state === 'closing') return this.#end();
+    if (!this.#onLost || this.#closed) return this.#end();
     this.detach();
     this.#onLost();
   }
@@ -226,19 +233,19 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   detach() {
     if (this.#state === 'closed' || !this.#channel) return;
-    this.#channel = null;
+    this.#channel = this.#pumping = null;
     this.#state = 'connecting';
   }
 
-  /** Sends the messages, one after the other, while the channel is open. */
+  /** Sends the messages, one after the other, while the channel is open and little is on its way. */
   async #pump() {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    for (let channel = this.#channel; channel && this.#canSend(channel) && this.#sent < this.#outgoing.length; channel = this.#channel) {
-      if (this.#sentBytes > WINDOW_BYTES) break; // until an acknowledgement
+    const channel = this.#channel;
+    if (!channel || this.#pumping === channel) return;
+    this.#pumping = channel;
+    while (this.#canSend(channel) && this.#sent < this.#outgoing.length && this.#sentBytes <= WINDOW_BYTES) {
       await this.#sendMessage(channel, this.#outgoing[this.#sent]);
     }
-    this.#pumping = false;
+    if (this.#pumping === channel) this.#pumping = null;
   }
 
   /** @param {RTCDataChannel} channel */
@@ -264,7 +271,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
         this.#outgoing.splice(this.#sent, 1);
         return;
       }
-      this.#sendFrame(kind + (end < size ? MORE : 0), part);
+      if (!this.#sendFrame(kind + (end < size ? MORE : 0), part)) return;
       offset = end;
     } while (offset < size);
     this.#sent++;
@@ -296,6 +303,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   }
 
   /**
+   * Sends a frame. Returns false if the channel is not open, or does not take it.
    * @param {number} header
    * @param {Uint8Array} [part]
    */
@@ -303,7 +311,16 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     const frame = new Uint8Array(1 + part.length);
     frame[0] = header;
     frame.set(part, 1);
-    if (this.#channel?.readyState === 'open') this.#channel.send(frame);
+    const channel = this.#channel;
+    if (channel?.readyState !== 'open') return false;
+    try {
+      channel.send(frame);
+      return true;
+    } catch { // the remote peer accepts only smaller ones
+      channel.close();
+      this.#onClose(channel);
+      return false;
+    }
   }
 
   /**
@@ -328,19 +345,23 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    * latest after ten seconds.
    * @returns {Promise<void>}
    */
-  async close() {
-    if (this.#state === 'closed') return;
-    const isOpen = this.#state === 'open';
-    this.#state = 'closing';
-    const limit = new Promise(resolve => setTimeout(resolve, CLOSE_TIME));
+  close() {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close() {
+    let timer;
+    const limit = new Promise(resolve => { timer = setTimeout(resolve, CLOSE_TIME); });
     const drained = new Promise(resolve => { this.#onDrained = () => resolve(undefined); });
-    if (isOpen && this.#outgoing.length > 0) await Promise.race([drained, limit, nextEvent(this.#channel ?? this, ['close'])]);
+    if (this.#outgoing.length > 0) await Promise.race([drained, limit]);
+    this.#closed = true;
     this.#sendFrame(CLOSE);
     if (this.#channel?.readyState === 'open') {
       const closed = nextEvent(this.#channel, ['close']);
       this.#channel.close();
       await Promise.race([closed, limit]);
     }
+    clearTimeout(timer);
     this.#end();
   }
 
@@ -357,6 +378,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#channel = null;
     clearTimeout(this.#ackTimer);
     for (const {reject} of this.#outgoing.splice(0)) reject(closedError());
+    this.#onDrained();
     this.dispatchEvent(new Event('close'));
   }
 
@@ -381,6 +403,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   #onNumber(kind, part) {
     const count = part.length === 8 ? new DataView(part.buffer, part.byteOffset).getFloat64(0) : -1;
+    if (kind === RESUME && this.#isFirst && count === 0 && this.#received === 0) return this.#onUnknown();
     const isValid = Number.isInteger(count) && count >= this.#acknowledged && count <= this.#acknowledged + this.#sent;
     if (kind > RESUME || !isValid || (kind === RESUME) === this.#resumed) return this.#fail('malformed');
     this.#onAck(count);
@@ -388,6 +411,12 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#sent = this.#sentBytes = 0; // the others are sent again
     this.#resumed = true;
     void this.#pump();
+  }
+
+  /** Answers a remote peer that has created the channel over a connection that was lost before this side knew of it. */
+  #onUnknown() {
+    this.#isFirst = false;
+    this.#sendFrame(RESUME, number(0));
   }
 
   /**
@@ -410,7 +439,6 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   }
 
   #onRemoteClose() {
-    this.#state = 'closing';
     this.#channel?.close();
     this.#end();
   }
@@ -513,7 +541,7 @@ function encodeMessage(data) {
  */
 function decodeMessage(kind, body) {
   if (kind === BYTES) return body.slice().buffer;
-  const text = new TextDecoder().decode(body);
+  const text = new TextDecoder('utf-8', {ignoreBOM: true}).decode(body);
   return kind === TEXT ? text : JSON.parse(text);
 }
 
