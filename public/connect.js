@@ -61,8 +61,8 @@ const MAX_ID_LENGTH = 64;
  * @property {typeof globalThis.WebSocket | undefined} [WebSocket]
  *
  * @typedef {CallOptions & InboxOptions & {signal?: AbortSignal | undefined}} ConnectOptions signal ends the attempt
- * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept false declines the call;
- *   options replace those of the listener
+ * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept options replace those of
+ *   the listener; false, or anything else that is no options, declines the call
  * @typedef {ConnectOptions & {accept?: Accept | undefined}} AnswerOptions accept is called for each caller
  * @typedef {{call: CustomEvent<Call>, error: CustomEvent<InboxError>}} ListenerEvents
  */
@@ -79,6 +79,7 @@ const MAX_ID_LENGTH = 64;
 export async function connect(server, to, options = {}) {
   const line = await Line.open(server, options);
   try {
+    if (to === line.inbox.name) throw new InboxError('refused-call', 'a mailbox cannot call itself');
     for (;;) {
       const call = new line.Call({line, id: random(), remote: to, role: 'caller', options});
       if (await call.dial(options.signal)) return call;
@@ -97,13 +98,17 @@ export async function connect(server, to, options = {}) {
 export async function answer(server, options) {
   const listener = await listen(server, options);
   const {signal} = options;
+  let abort = () => {};
   return new Promise((resolve, reject) => {
-    const abort = () => reject(signal?.reason);
+    abort = () => reject(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort);
     listener.addEventListener('call', ({detail}) => resolve(detail));
     listener.closed.then(reject);
-  }).finally(() => listener.close());
+  }).finally(() => {
+    signal?.removeEventListener('abort', abort);
+    listener.close();
+  });
 }
 
 /**
@@ -128,7 +133,10 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
   #pending = new Map();
   #line;
   #options;
-  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => isPermanent(detail) && this.#emitError(detail);
+  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => {
+    if (isPermanent(detail)) this.#emitError(detail);
+    if (this.inbox.status === 'refused') this.#end(detail);
+  };
   #onSuperseded = () => this.#end(superseded());
   #end = (/** @type {InboxError} */ _reason) => {};
   /** Resolves to the reason when the listener has ended. @type {Promise<InboxError>} */

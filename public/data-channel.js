@@ -100,19 +100,20 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   #onLost;
 
   /**
-   * @param {RTCDataChannel} channel
+   * @param {RTCDataChannel | undefined} channel without one, messages wait until one is attached
    * @param {object} [options]
    * @param {number | undefined} [options.maxMessageBytes] bounds each message in both directions, and those that
    *   wait for a listener: 16 MiB by default
    * @param {(() => void) | undefined} [options.onLost] called when the connection was lost; the channel waits for
    *   another one
+   * @param {string | undefined} [options.label] by default that of the channel
    */
-  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost} = {}) {
+  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost, label = channel?.label ?? ''} = {}) {
     super();
-    this.#label = channel.label;
+    this.#label = label;
     this.#maxMessageBytes = maxMessageBytes;
     this.#onLost = onLost;
-    this.attach(channel);
+    if (channel) this.attach(channel);
   }
 
   get label() {
