@@ -129,8 +129,10 @@ export async function listen(server, options) {
  * - error: an {@link InboxError}: a caller that the sealer refuses, or a permanent error of the mailbox
  */
 export class Listener extends /** @type {import('./events.js').TypedTarget<ListenerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
-  /** Callers whose calls are not connected. @type {Map<string, Call>} */
-  #pending = new Map();
+  /** Calls that are not connected. @type {Set<Call>} */
+  #pending = new Set();
+  /** Those that have rung, by their callers. @type {Map<string, Call>} */
+  #ringing = new Map();
   #line;
   #options;
   #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => {
@@ -170,27 +172,33 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
     this.inbox.removeEventListener('error', this.#onError);
     this.inbox.removeEventListener('superseded', this.#onSuperseded);
     this.#line.listener = null;
-    for (const call of this.#pending.values()) call.decline();
+    for (const call of this.#pending) call.decline();
     this.#line.release();
   }
 
   /**
-   * Handles the first message of a call. A newer one of the same caller replaces an older one.
+   * Handles the first message of a call. A newer call of the same caller replaces an older one
+   * when it is known that it rings.
    * @param {string} from
    * @param {{call: string}} message
    * @internal
    */
   async ring(from, message) {
-    this.#pending.get(from)?.decline();
     if (this.#pending.size >= MAX_PENDING) return; // it rings again
-    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: this.#options});
-    this.#pending.set(from, call);
+    const accept = () => {
+      this.#ringing.get(from)?.decline();
+      this.#ringing.set(from, call);
+      return this.#options.accept ? this.#options.accept(from) : true;
+    };
+    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: {...this.#options, accept}});
+    this.#pending.add(call);
     try {
       if (await call.pickUp(message)) this.dispatchEvent(new CustomEvent('call', {detail: call}));
     } catch (error) {
       this.#emitError(error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
     } finally {
-      if (this.#pending.get(from) === call) this.#pending.delete(from);
+      this.#pending.delete(call);
+      if (this.#ringing.get(from) === call) this.#ringing.delete(from);
     }
   }
 

@@ -93,7 +93,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Messages that wait for a listener. @type {unknown[]} */
   #waiting = [];
   #waitingBytes = 0;
-  /** Called when the remote peer answers a ping. @type {(() => void)[]} */
+  /** Called when the remote peer answers a ping, or the channel ends. @type {((works: boolean) => void)[]} */
   #pongs = [];
   #label;
   #maxMessageBytes;
@@ -326,16 +326,16 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
 
   /**
    * Resolves to true when the remote peer answers, which proves that the channel works, and
-   * to false after a time.
+   * to false after a time, or when the channel is closed.
    * @param {number} limit milliseconds
    * @returns {Promise<boolean>}
    */
   ping(limit) {
     return new Promise(resolve => {
-      const timer = setTimeout(resolve, limit, false);
-      this.#pongs.push(() => {
+      const timer = setTimeout(resolve, this.#state === 'closed' ? 0 : limit, false);
+      this.#pongs.push(works => {
         clearTimeout(timer);
-        resolve(true);
+        resolve(works);
       });
       this.#sendFrame(PING);
     });
@@ -380,6 +380,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     clearTimeout(this.#ackTimer);
     for (const {reject} of this.#outgoing.splice(0)) reject(closedError());
     this.#onDrained();
+    this.#onPong(false);
     this.dispatchEvent(new Event('close'));
   }
 
@@ -391,7 +392,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (header >= ACK && header < MORE) return this.#onNumber(header, part);
     switch (header) {
       case PING: return this.#onPing();
-      case PONG: return this.#pongs.splice(0).forEach(resolve => resolve());
+      case PONG: return this.#onPong(true);
       case CANCEL: return this.#reset();
       case CLOSE: return this.#onRemoteClose();
       default: return this.#onPart(header % MORE, header >= MORE, part);
@@ -437,6 +438,11 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Answers, unless the remote peer asks faster than it reads. */
   #onPing() {
     if (this.#channel && this.#channel.bufferedAmount <= 2 * WINDOW_BYTES) this.#sendFrame(PONG);
+  }
+
+  /** @param {boolean} works */
+  #onPong(works) {
+    for (const resolve of this.#pongs.splice(0)) resolve(works);
   }
 
   #onRemoteClose() {

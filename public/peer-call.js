@@ -717,8 +717,10 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     const {inbox} = this.#line;
     if (bye && reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
       const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
-      const limit = new Promise(resolve => setTimeout(resolve, BYE_TIME));
+      let timer;
+      const limit = new Promise(resolve => { timer = setTimeout(resolve, BYE_TIME); });
       await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone
+      clearTimeout(timer);
     }
     this.#line.remove(this.#id, this.#remote, this.#bye);
   }

@@ -25,6 +25,8 @@ import {PathMonitor} from './path.js';
 
 /** Milliseconds to collect candidates before they are sent as one signal. */
 const BATCH_DELAY = 100;
+/** Maximum number of remote candidates that wait for a description. */
+const MAX_EARLY_CANDIDATES = 256;
 
 /**
  * @typedef {import('./path.js').Path} Path
@@ -288,7 +290,8 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   /** @param {RTCIceCandidateInit[]} candidates */
   async #addCandidates(candidates) {
     if (!this.#connection.remoteDescription) {
-      if (!this.#ignoredOffer) this.#earlyCandidates.push(...candidates);
+      const room = this.#ignoredOffer ? 0 : MAX_EARLY_CANDIDATES - this.#earlyCandidates.length;
+      this.#earlyCandidates.push(...candidates.slice(0, room));
       return;
     }
     for (const candidate of candidates) {

@@ -226,6 +226,10 @@ test('ping', async () => {
   assert.equal(await one.ping(10_000), true);
   fake.cut = true;
   assert.equal(await one.ping(10), false);
+  const pinged = one.ping(3_600_000);
+  fake.close();
+  assert.equal(await pinged, false);
+  assert.equal(await one.ping(3_600_000), false);
 });
 
 test('close a second time, and before the channel is open, loses nothing', async () => {
