@@ -663,6 +663,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #listen() {
     const {inbox} = this.#line;
     const onConnection = (/** @type {CustomEvent<string>} */ {detail}) => this.#peer?.setSignaling(detail === 'restored');
+    const onStatus = (/** @type {CustomEvent<string>} */ {detail}) => detail === 'open' && this.#peer?.setSignaling(true); // taken back
     const onSuperseded = () => {
       if (this.#isConnected) this.#peer?.setSignaling(false);
       else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
@@ -673,10 +674,12 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       this.#end('local', new InboxError('closed', 'the page was closed'));
     };
     inbox.addEventListener('connection', onConnection);
+    inbox.addEventListener('status', onStatus);
     inbox.addEventListener('superseded', onSuperseded);
     globalThis.addEventListener?.('pagehide', onHide);
     this.#unlisten = () => {
       inbox.removeEventListener('connection', onConnection);
+      inbox.removeEventListener('status', onStatus);
       inbox.removeEventListener('superseded', onSuperseded);
       globalThis.removeEventListener?.('pagehide', onHide);
     };

@@ -179,6 +179,15 @@ async function flush() {
   for (let i = 0; i < 20; i++) await new Promise(resolve => setImmediate(resolve));
 }
 
+test('a connected call restarts ICE again when its mailbox was taken back', async t => {
+  const {call, alice} = await connected();
+  const setSignaling = t.mock.method(call.peer, 'setSignaling');
+  alice.dispatchEvent(new CustomEvent('superseded', {detail: 'replaced'}));
+  alice.dispatchEvent(new CustomEvent('status', {detail: 'open'}));
+  assert.deepEqual(setSignaling.mock.calls.map(({arguments: [open]}) => open), [false, true]);
+  assert.equal(call.state, 'connected');
+});
+
 test('hostile messages end nothing but the calls of their sender', async () => {
   const {call, callee, bob, alice, errors} = await connected();
   for (const data of [{call: call.id, bye: 'closed'}, {call: call.id, ring: []}, {call: '__proto__', ring: []}, {call: 'constructor', bye: {}}, {call: 'x'.repeat(65), ring: []}]) {
