@@ -357,11 +357,10 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (this.#outgoing.length > 0) await Promise.race([drained, limit]);
     this.#closed = true;
     this.#sendFrame(CLOSE);
-    if (this.#channel?.readyState === 'open') {
-      const closed = nextEvent(this.#channel, ['close']);
-      this.#channel.close();
-      await Promise.race([closed, limit]);
-    }
+    const channel = this.#channel;
+    const wasOpen = channel?.readyState === 'open';
+    channel?.close();
+    if (wasOpen) await Promise.race([nextEvent(channel, ['close']), nextEvent(this, ['close']), limit]);
     clearTimeout(timer);
     this.#end();
   }

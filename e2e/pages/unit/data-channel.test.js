@@ -246,6 +246,18 @@ test('close a second time, and before the channel is open, loses nothing', async
   assert.deepEqual([received.length, received.at(-1), one.readyState], [2, 'last', 'closed']);
 });
 
+test('close ends a channel that was not open, and returns when the connection is closed without an event', async t => {
+  const [fake] = channelPair();
+  await wrap(fake).close();
+  await until(() => fake.readyState === 'closed');
+  const {one, fakes} = connect();
+  fakes[0].close = () => {};
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const closed = one.close();
+  one.abort();
+  await closed; // its limit does not pass
+});
+
 test('the rest is sent over another channel when the first one is lost during close', async () => {
   const {one, two, fakes, received} = connect({onLost: () => {}});
   fakes[0].cut = true;
