@@ -29,6 +29,8 @@ export {Inbox, InboxError};
 
 /** Maximum number of callers that ring, or whose calls connect, at a time. */
 const MAX_PENDING = 16;
+/** Milliseconds between two attempts to connect, if the first one has ended sooner. */
+const MIN_ATTEMPT = 1_000;
 /** Number of calls that have ended whose late messages are recognized. */
 const MAX_ENDED = 100;
 /** Maximum number of characters of the id of a call. */
@@ -82,7 +84,9 @@ export async function connect(server, to, options = {}) {
     if (to === line.inbox.name) throw new InboxError('refused-call', 'a mailbox cannot call itself');
     for (;;) {
       const call = new line.Call({line, id: random(), remote: to, role: 'caller', options});
+      const paced = pause(MIN_ATTEMPT, options.signal);
       if (await call.dial(options.signal)) return call;
+      await paced;
     }
   } finally {
     line.release();
@@ -335,6 +339,24 @@ async function started(inbox, signal) {
     inbox.removeEventListener('error', onError);
     signal?.removeEventListener('abort', onAbort);
   }
+}
+
+/**
+ * Resolves after a time, or when a signal is aborted.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+function pause(milliseconds, signal) {
+  return new Promise(resolve => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal?.addEventListener('abort', end);
+  });
 }
 
 /** Whether an error of a mailbox does not pass. A recipient that has gone is no error. @param {InboxError} error */

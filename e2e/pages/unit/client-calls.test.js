@@ -188,6 +188,27 @@ test('a connected call restarts ICE again when its mailbox was taken back', asyn
   assert.equal(call.state, 'connected');
 });
 
+test('a callee that hangs up at once does not determine how often it is called', async t => {
+  const alice = new FakeMailbox('alice'), mallory = new FakeMailbox('mallory');
+  mallory.deliver = (_from, {call, ring}) => ring && alice.deliver('mallory', {call, bye: 'closed'});
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const abort = new AbortController();
+  const dialed = connect(alice, 'mallory', {...alice.options, signal: abort.signal});
+  const rings = () => alice.sent.filter(({data}) => data.ring).length;
+  for (let i = 0; i < 20; i++) {
+    await flush();
+    t.mock.timers.tick(1);
+  }
+  assert.equal(rings(), 1);
+  for (let i = 0; i < 5; i++) {
+    t.mock.timers.tick(1_000);
+    await flush();
+  }
+  assert.ok(rings() > 1 && rings() <= 6, `got ${rings()}`);
+  abort.abort(new Error('enough'));
+  await assert.rejects(dialed, /enough/);
+});
+
 test('hostile messages end nothing but the calls of their sender', async () => {
   const {call, callee, bob, alice, errors} = await connected();
   for (const data of [{call: call.id, bye: 'closed'}, {call: call.id, ring: []}, {call: '__proto__', ring: []}, {call: 'constructor', bye: {}}, {call: 'x'.repeat(65), ring: []}]) {
