@@ -198,9 +198,9 @@ export function encode(data) {
  * @param {ArrayBuffer | string} body
  */
 export function decode(type, body) {
-  const text = () => (typeof body === 'string' ? body : new TextDecoder().decode(body));
-  if (type.startsWith('application/json')) return JSON.parse(text());
-  if (type.startsWith('text/') || type.startsWith('application/sdp')) return text();
+  const text = (/** @type {boolean} */ ignoreBOM) => (typeof body === 'string' ? body : new TextDecoder('utf-8', {ignoreBOM}).decode(body));
+  if (type.startsWith('application/json')) return JSON.parse(text(false));
+  if (type.startsWith('text/') || type.startsWith('application/sdp')) return text(true); // as over a WebSocket
   return typeof body === 'string' ? new TextEncoder().encode(body).buffer : body;
 }
 

@@ -29,6 +29,8 @@ export {Inbox, InboxError};
 
 /** Maximum number of callers that ring, or whose calls connect, at a time. */
 const MAX_PENDING = 16;
+/** Milliseconds between two attempts to connect, if the first one has ended sooner. */
+const MIN_ATTEMPT = 1_000;
 /** Number of calls that have ended whose late messages are recognized. */
 const MAX_ENDED = 100;
 /** Maximum number of characters of the id of a call. */
@@ -61,8 +63,8 @@ const MAX_ID_LENGTH = 64;
  * @property {typeof globalThis.WebSocket | undefined} [WebSocket]
  *
  * @typedef {CallOptions & InboxOptions & {signal?: AbortSignal | undefined}} ConnectOptions signal ends the attempt
- * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept false declines the call;
- *   options replace those of the listener
+ * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept options replace those of
+ *   the listener; false, or anything else that is no options, declines the call
  * @typedef {ConnectOptions & {accept?: Accept | undefined}} AnswerOptions accept is called for each caller
  * @typedef {{call: CustomEvent<Call>, error: CustomEvent<InboxError>}} ListenerEvents
  */
@@ -79,9 +81,12 @@ const MAX_ID_LENGTH = 64;
 export async function connect(server, to, options = {}) {
   const line = await Line.open(server, options);
   try {
+    if (to === line.inbox.name) throw new InboxError('refused-call', 'a mailbox cannot call itself');
     for (;;) {
       const call = new line.Call({line, id: random(), remote: to, role: 'caller', options});
+      const paced = pause(MIN_ATTEMPT, options.signal);
       if (await call.dial(options.signal)) return call;
+      await paced;
     }
   } finally {
     line.release();
@@ -97,13 +102,17 @@ export async function connect(server, to, options = {}) {
 export async function answer(server, options) {
   const listener = await listen(server, options);
   const {signal} = options;
+  let abort = () => {};
   return new Promise((resolve, reject) => {
-    const abort = () => reject(signal?.reason);
+    abort = () => reject(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort);
     listener.addEventListener('call', ({detail}) => resolve(detail));
     listener.closed.then(reject);
-  }).finally(() => listener.close());
+  }).finally(() => {
+    signal?.removeEventListener('abort', abort);
+    listener.close();
+  });
 }
 
 /**
@@ -124,11 +133,16 @@ export async function listen(server, options) {
  * - error: an {@link InboxError}: a caller that the sealer refuses, or a permanent error of the mailbox
  */
 export class Listener extends /** @type {import('./events.js').TypedTarget<ListenerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
-  /** Callers whose calls are not connected. @type {Map<string, Call>} */
-  #pending = new Map();
+  /** Calls that are not connected. @type {Set<Call>} */
+  #pending = new Set();
+  /** Those that have rung, by their callers. @type {Map<string, Call>} */
+  #ringing = new Map();
   #line;
   #options;
-  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => isPermanent(detail) && this.#emitError(detail);
+  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => {
+    if (isPermanent(detail)) this.#emitError(detail);
+    if (this.inbox.status === 'refused') this.#end(detail);
+  };
   #onSuperseded = () => this.#end(superseded());
   #end = (/** @type {InboxError} */ _reason) => {};
   /** Resolves to the reason when the listener has ended. @type {Promise<InboxError>} */
@@ -162,27 +176,33 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
     this.inbox.removeEventListener('error', this.#onError);
     this.inbox.removeEventListener('superseded', this.#onSuperseded);
     this.#line.listener = null;
-    for (const call of this.#pending.values()) call.decline();
+    for (const call of this.#pending) call.decline();
     this.#line.release();
   }
 
   /**
-   * Handles the first message of a call. A newer one of the same caller replaces an older one.
+   * Handles the first message of a call. A newer call of the same caller replaces an older one
+   * when it is known that it rings.
    * @param {string} from
    * @param {{call: string}} message
    * @internal
    */
   async ring(from, message) {
-    this.#pending.get(from)?.decline();
     if (this.#pending.size >= MAX_PENDING) return; // it rings again
-    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: this.#options});
-    this.#pending.set(from, call);
+    const accept = () => {
+      this.#ringing.get(from)?.decline();
+      this.#ringing.set(from, call);
+      return this.#options.accept ? this.#options.accept(from) : true;
+    };
+    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: {...this.#options, accept}});
+    this.#pending.add(call);
     try {
       if (await call.pickUp(message)) this.dispatchEvent(new CustomEvent('call', {detail: call}));
     } catch (error) {
       this.#emitError(error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
     } finally {
-      if (this.#pending.get(from) === call) this.#pending.delete(from);
+      this.#pending.delete(call);
+      if (this.#ringing.get(from) === call) this.#ringing.delete(from);
     }
   }
 
@@ -319,6 +339,24 @@ async function started(inbox, signal) {
     inbox.removeEventListener('error', onError);
     signal?.removeEventListener('abort', onAbort);
   }
+}
+
+/**
+ * Resolves after a time, or when a signal is aborted.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+function pause(milliseconds, signal) {
+  return new Promise(resolve => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal?.addEventListener('abort', end);
+  });
 }
 
 /** Whether an error of a mailbox does not pass. A recipient that has gone is no error. @param {InboxError} error */

@@ -59,8 +59,14 @@ const MORE = 128;
 export class DataChannel extends /** @type {import('./events.js').TypedTarget<DataChannelEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /** undefined at first, null while there is none. @type {RTCDataChannel | null | undefined} */
   #channel;
-  /** @type {RTCDataChannelState} */
+  /** @type {'connecting'|'open'|'closed'} */
   #state = 'connecting';
+  /** Settles when the channel is closed, after a call of close. @type {Promise<void> | null} */
+  #closing = null;
+  /** Whether all is sent, so that the end of the connection is that of the channel. */
+  #closed = false;
+  /** Whether no connection was lost. */
+  #isFirst = true;
   /** Whether it is known what the remote peer has received. */
   #resumed = true;
   /** @type {Outgoing[]} */
@@ -68,7 +74,8 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** How many of them were sent, and their bytes. */
   #sent = 0;
   #sentBytes = 0;
-  #pumping = false;
+  /** The channel whose loop sends. That of a channel that was lost can wait for ever. @type {RTCDataChannel | null} */
+  #pumping = null;
   /** How many messages the remote peer has acknowledged. */
   #acknowledged = 0;
   /** Called when that are all. */
@@ -86,26 +93,27 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Messages that wait for a listener. @type {unknown[]} */
   #waiting = [];
   #waitingBytes = 0;
-  /** Called when the remote peer answers a ping. @type {(() => void)[]} */
+  /** Called when the remote peer answers a ping, or the channel ends. @type {((works: boolean) => void)[]} */
   #pongs = [];
   #label;
   #maxMessageBytes;
   #onLost;
 
   /**
-   * @param {RTCDataChannel} channel
+   * @param {RTCDataChannel | undefined} channel without one, messages wait until one is attached
    * @param {object} [options]
    * @param {number | undefined} [options.maxMessageBytes] bounds each message in both directions, and those that
    *   wait for a listener: 16 MiB by default
    * @param {(() => void) | undefined} [options.onLost] called when the connection was lost; the channel waits for
    *   another one
+   * @param {string | undefined} [options.label] by default that of the channel
    */
-  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost} = {}) {
+  constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost, label = channel?.label ?? ''} = {}) {
     super();
-    this.#label = channel.label;
+    this.#label = label;
     this.#maxMessageBytes = maxMessageBytes;
     this.#onLost = onLost;
-    this.attach(channel);
+    if (channel) this.attach(channel);
   }
 
   get label() {
@@ -114,7 +122,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
 
   /** @returns {RTCDataChannelState} */
   get readyState() {
-    return this.#state;
+    return this.#closing && this.#state !== 'closed' ? 'closing' : this.#state;
   }
 
   /** Bytes of messages that the remote peer has not acknowledged. */
@@ -162,7 +170,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     const {kind, body} = encodeMessage(data);
     const size = body instanceof Blob ? body.size : body.length;
     if (size > this.#maxMessageBytes) throw new InboxError('too-large', `the message has ${size} bytes, more than ${this.#maxMessageBytes}`);
-    if (this.#state === 'closing' || this.#state === 'closed') throw closedError();
+    if (this.#closing || this.#state === 'closed') throw closedError();
     signal?.throwIfAborted();
     let cancel = () => {};
     await new Promise((resolve, reject) => {
@@ -191,7 +199,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   attach(channel) {
     if (this.#state === 'closed') return;
-    this.#resumed = this.#channel === undefined;
+    this.#isFirst = this.#resumed = this.#channel === undefined;
     this.#state = 'connecting';
     this.#channel = channel;
     channel.binaryType = 'arraybuffer';
@@ -215,7 +223,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** @param {RTCDataChannel} channel */
   #onClose(channel) {
     if (channel !== this.#channel) return;
-    if (!this.#onLost || this.#state === 'closing') return this.#end();
+    if (!this.#onLost || this.#closed) return this.#end();
     this.detach();
     this.#onLost();
   }
@@ -226,19 +234,19 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   detach() {
     if (this.#state === 'closed' || !this.#channel) return;
-    this.#channel = null;
+    this.#channel = this.#pumping = null;
     this.#state = 'connecting';
   }
 
-  /** Sends the messages, one after the other, while the channel is open. */
+  /** Sends the messages, one after the other, while the channel is open and little is on its way. */
   async #pump() {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    for (let channel = this.#channel; channel && this.#canSend(channel) && this.#sent < this.#outgoing.length; channel = this.#channel) {
-      if (this.#sentBytes > WINDOW_BYTES) break; // until an acknowledgement
+    const channel = this.#channel;
+    if (!channel || this.#pumping === channel) return;
+    this.#pumping = channel;
+    while (this.#canSend(channel) && this.#sent < this.#outgoing.length && this.#sentBytes <= WINDOW_BYTES) {
       await this.#sendMessage(channel, this.#outgoing[this.#sent]);
     }
-    this.#pumping = false;
+    if (this.#pumping === channel) this.#pumping = null;
   }
 
   /** @param {RTCDataChannel} channel */
@@ -264,7 +272,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
         this.#outgoing.splice(this.#sent, 1);
         return;
       }
-      this.#sendFrame(kind + (end < size ? MORE : 0), part);
+      if (!this.#sendFrame(kind + (end < size ? MORE : 0), part)) return;
       offset = end;
     } while (offset < size);
     this.#sent++;
@@ -296,6 +304,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   }
 
   /**
+   * Sends a frame. Returns false if the channel is not open, or does not take it.
    * @param {number} header
    * @param {Uint8Array} [part]
    */
@@ -303,21 +312,30 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     const frame = new Uint8Array(1 + part.length);
     frame[0] = header;
     frame.set(part, 1);
-    if (this.#channel?.readyState === 'open') this.#channel.send(frame);
+    const channel = this.#channel;
+    if (channel?.readyState !== 'open') return false;
+    try {
+      channel.send(frame);
+      return true;
+    } catch { // the remote peer accepts only smaller ones
+      channel.close();
+      this.#onClose(channel);
+      return false;
+    }
   }
 
   /**
    * Resolves to true when the remote peer answers, which proves that the channel works, and
-   * to false after a time.
+   * to false after a time, or when the channel is closed.
    * @param {number} limit milliseconds
    * @returns {Promise<boolean>}
    */
   ping(limit) {
     return new Promise(resolve => {
-      const timer = setTimeout(resolve, limit, false);
-      this.#pongs.push(() => {
+      const timer = setTimeout(resolve, this.#state === 'closed' ? 0 : limit, false);
+      this.#pongs.push(works => {
         clearTimeout(timer);
-        resolve(true);
+        resolve(works);
       });
       this.#sendFrame(PING);
     });
@@ -328,19 +346,22 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    * latest after ten seconds.
    * @returns {Promise<void>}
    */
-  async close() {
-    if (this.#state === 'closed') return;
-    const isOpen = this.#state === 'open';
-    this.#state = 'closing';
-    const limit = new Promise(resolve => setTimeout(resolve, CLOSE_TIME));
+  close() {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close() {
+    let timer;
+    const limit = new Promise(resolve => { timer = setTimeout(resolve, CLOSE_TIME); });
     const drained = new Promise(resolve => { this.#onDrained = () => resolve(undefined); });
-    if (isOpen && this.#outgoing.length > 0) await Promise.race([drained, limit, nextEvent(this.#channel ?? this, ['close'])]);
+    if (this.#outgoing.length > 0) await Promise.race([drained, limit]);
+    this.#closed = true;
     this.#sendFrame(CLOSE);
-    if (this.#channel?.readyState === 'open') {
-      const closed = nextEvent(this.#channel, ['close']);
-      this.#channel.close();
-      await Promise.race([closed, limit]);
-    }
+    const channel = this.#channel;
+    const wasOpen = channel?.readyState === 'open';
+    channel?.close();
+    if (wasOpen) await Promise.race([nextEvent(channel, ['close']), nextEvent(this, ['close']), limit]);
+    clearTimeout(timer);
     this.#end();
   }
 
@@ -357,6 +378,8 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#channel = null;
     clearTimeout(this.#ackTimer);
     for (const {reject} of this.#outgoing.splice(0)) reject(closedError());
+    this.#onDrained();
+    this.#onPong(false);
     this.dispatchEvent(new Event('close'));
   }
 
@@ -368,7 +391,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (header >= ACK && header < MORE) return this.#onNumber(header, part);
     switch (header) {
       case PING: return this.#onPing();
-      case PONG: return this.#pongs.splice(0).forEach(resolve => resolve());
+      case PONG: return this.#onPong(true);
       case CANCEL: return this.#reset();
       case CLOSE: return this.#onRemoteClose();
       default: return this.#onPart(header % MORE, header >= MORE, part);
@@ -381,6 +404,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   #onNumber(kind, part) {
     const count = part.length === 8 ? new DataView(part.buffer, part.byteOffset).getFloat64(0) : -1;
+    if (kind === RESUME && this.#isFirst && count === 0 && this.#received === 0) return this.#onUnknown();
     const isValid = Number.isInteger(count) && count >= this.#acknowledged && count <= this.#acknowledged + this.#sent;
     if (kind > RESUME || !isValid || (kind === RESUME) === this.#resumed) return this.#fail('malformed');
     this.#onAck(count);
@@ -388,6 +412,12 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#sent = this.#sentBytes = 0; // the others are sent again
     this.#resumed = true;
     void this.#pump();
+  }
+
+  /** Answers a remote peer that has created the channel over a connection that was lost before this side knew of it. */
+  #onUnknown() {
+    this.#isFirst = false;
+    this.#sendFrame(RESUME, number(0));
   }
 
   /**
@@ -409,8 +439,12 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (this.#channel && this.#channel.bufferedAmount <= 2 * WINDOW_BYTES) this.#sendFrame(PONG);
   }
 
+  /** @param {boolean} works */
+  #onPong(works) {
+    for (const resolve of this.#pongs.splice(0)) resolve(works);
+  }
+
   #onRemoteClose() {
-    this.#state = 'closing';
     this.#channel?.close();
     this.#end();
   }
@@ -513,7 +547,7 @@ function encodeMessage(data) {
  */
 function decodeMessage(kind, body) {
   if (kind === BYTES) return body.slice().buffer;
-  const text = new TextDecoder().decode(body);
+  const text = new TextDecoder('utf-8', {ignoreBOM: true}).decode(body);
   return kind === TEXT ? text : JSON.parse(text);
 }
 

@@ -17,6 +17,7 @@ const MAX_SHOWN = 100;
 export class IceServers {
   #url;
   #authorization;
+  #fetch;
   /** @type {RTCIceServer[]} the last list that the server returned */
   #servers = [];
   /** @type {TurnOff} */
@@ -30,11 +31,13 @@ export class IceServers {
    * @param {string | URL} url the /ice endpoint
    * @param {string} authorization the Authorization value of a mailbox; without it, the server offers no TURN
    * @param {string} [invite]
+   * @param {typeof globalThis.fetch} [customFetch] by default that of the platform
    */
-  constructor(url, authorization, invite = '') {
+  constructor(url, authorization, invite = '', customFetch) {
     this.invite = invite;
     this.#url = url;
     this.#authorization = authorization;
+    this.#fetch = (/** @type {Parameters<typeof fetch>} */ ...request) => (customFetch ?? fetch)(...request);
   }
 
   /**
@@ -67,7 +70,7 @@ export class IceServers {
     try {
       const headers = {Authorization: this.#authorization, ...this.invite && {'Inbox-Invite': this.invite}};
       const options = /** @type {const} */ ({cache: 'no-store', credentials: 'omit', redirect: 'error'});
-      const response = await fetch(this.#url, {headers, ...options, signal: abort.signal});
+      const response = await this.#fetch(this.#url, {headers, ...options, signal: abort.signal});
       if (!response.ok) throw new Error(`status ${response.status}`);
       const {iceServers, turn} = await response.json();
       if (!Array.isArray(iceServers)) throw new Error('the response has no list iceServers');

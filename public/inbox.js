@@ -130,13 +130,13 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * @param {object} options
    * @param {string} options.name
    * @param {string} options.password
-   * @param {string} [options.client] distinguishes the clients of a mailbox: 1 to 64 letters,
+   * @param {string | undefined} [options.client] distinguishes the clients of a mailbox: 1 to 64 letters,
    *   digits, hyphens or underscores, random by default
-   * @param {typeof globalThis.fetch} [options.fetch]
-   * @param {typeof globalThis.WebSocket} [options.WebSocket] by default that of the browser, or none with a `fetch`
-   * @param {import('./transports.js').StreamName[]} [options.transports] the streams to use, in order of preference
-   * @param {string} [options.invite] an invitation to a private server, or a guest pass
-   * @param {MessageSealer} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
+   * @param {typeof globalThis.fetch | undefined} [options.fetch]
+   * @param {typeof globalThis.WebSocket | undefined} [options.WebSocket] by default that of the browser, or none with a `fetch`
+   * @param {import('./transports.js').StreamName[] | undefined} [options.transports] the streams to use, in order of preference
+   * @param {string | undefined} [options.invite] an invitation to a private server, or a guest pass
+   * @param {MessageSealer | undefined} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
    */
   constructor(url, {
     name, password, client = randomClient(), fetch, WebSocket = fetch ? undefined : globalThis.WebSocket, transports = ['websocket', 'stream'], sealer,

@@ -16,7 +16,7 @@ const RING_INTERVAL = 5_000;
 /** Milliseconds that a call has to connect, for the caller and for the callee. The caller then makes another one. */
 const CALLER_TIME = 15_000;
 const CALLEE_TIME = 30_000;
-/** Milliseconds after which a call that does not recover is lost. */
+/** Milliseconds after which a call that does not recover is lost, or a caller that rings no more has left. */
 const LOST_TIME = 120_000;
 /** Milliseconds before another connection replaces one that ICE does not restore, or whose channel has closed, and between two such attempts. */
 const RENEW_DELAY = 12_000;
@@ -26,6 +26,8 @@ const LEFT_TIME = 15_000;
 const RENEW_INTERVAL = 15_000;
 /** Milliseconds in which the data channel must answer when the path is connected again. */
 const PING_TIME = 10_000;
+/** Milliseconds that a call has to send the rest when it is closed. */
+const CLOSE_TIME = 10_000;
 /** Milliseconds that a last message has before the mailbox is closed. */
 const BYE_TIME = 2_000;
 /** Maximum milliseconds before a request is retried during a relayed call, whose relay is usually a part of the server. */
@@ -84,6 +86,10 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #connected = new Promise((resolve, reject) => { this.#settle = {resolve, reject}; });
   /** @type {Peer | null} */
   #peer = null;
+  /** The one before, while there is none. @type {Peer | null} */
+  #previousPeer = null;
+  /** The present one, when it has the channels of the call. @type {Peer | null} */
+  #channelPeer = null;
   /** @type {DataChannel | null} */
   #channel = null;
   /** The other channels by their subprotocols. @type {Map<string, DataChannel>} */
@@ -98,6 +104,10 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #renewTimer;
   /** Whether a ring was sent, or has arrived. */
   #rang = false;
+  /** Whether the application is asked for its choice. */
+  #accepting = false;
+  /** Settles when the call is closed, after a call of close. @type {Promise<void> | null} */
+  #closing = null;
   /** Ends the rings. */
   #ringing = new AbortController();
   /** Ends the signals that are being sent. */
@@ -136,7 +146,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     this.#remote = remote;
     this.#role = role;
     this.#options = options;
-    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization, line.inbox.invite);
+    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization, line.inbox.invite, options.fetch);
     this.#connected.catch(() => {}); // handled by dial or pickUp
     line.add(id, this);
     this.#addTracks(options.stream);
@@ -170,7 +180,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** The peer connection, which another one can replace. */
   get peer() {
-    return /** @type {Peer} */ (this.#peer);
+    return /** @type {Peer} */ (this.#peer ?? this.#previousPeer);
   }
 
   /**
@@ -184,13 +194,15 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   }
 
   /**
-   * Creates another data channel. The remote peer gets the event `channel`.
+   * Creates another data channel. The remote peer gets the event `channel`. Throws an InboxError
+   * `closed`.
    * @param {string} label
    * @returns {DataChannel}
    */
   createChannel(label) {
+    if (this.#closing || this.#state === 'closed') throw new InboxError('closed', 'the call is closed');
     const protocol = `${PROTOCOL}${this.#role}${++this.#created}`;
-    return this.#addChannel(this.peer.createDataChannel(label, {protocol}));
+    return this.#addChannel(protocol, this.#channelPeer?.createDataChannel(label, {protocol}), label);
   }
 
   /** Returns the statistics of the connection. */
@@ -201,9 +213,19 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   /**
    * Closes the call on both sides, after what was sent before. Resolves when it is closed, at the
    * latest after ten seconds.
+   * @returns {Promise<void>}
    */
-  async close() {
-    if (this.#state === 'connected') await Promise.all(this.#allChannels.map(channel => channel.close()));
+  close() {
+    return this.#closing ??= this.#close();
+  }
+
+  /** Closes the first channel last: its end is that of the call on the other side. */
+  async #close() {
+    const timer = setTimeout(() => this.#end('local'), CLOSE_TIME);
+    const close = (/** @type {DataChannel} */ channel) => (this.#state === 'connected' || channel.bufferedAmount > 0 ? channel.close() : undefined);
+    await Promise.all([...this.#channels.values()].map(close));
+    if (this.#channel) await close(this.#channel);
+    clearTimeout(timer);
     this.#end('local');
   }
 
@@ -229,6 +251,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   async #ring() {
     const {signal} = this.#ringing;
+    let wake = () => {};
+    signal.addEventListener('abort', () => wake());
     const tracks = [...this.#tracks.keys()];
     try {
       while (!signal.aborted) {
@@ -236,8 +260,11 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
         await this.#line.inbox.send(this.#remote, await this.#seal({call: this.#id, ring: tracks}), {wait: Infinity, signal});
         this.#rang = true;
         await new Promise(resolve => {
-          setTimeout(resolve, RING_INTERVAL);
-          signal.addEventListener('abort', resolve);
+          const timer = setTimeout(resolve, RING_INTERVAL);
+          wake = () => {
+            clearTimeout(timer);
+            resolve(undefined);
+          };
         });
       }
     } catch (error) {
@@ -273,15 +300,17 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   cross(data) {
     if (this.#role === 'caller' && (this.#peer || data.call > this.#id)) return;
     this.#receiving = this.#receiving.then(async () => {
+      if (data.call === this.#id) return; // it rings again
       const message = await this.#open(data, data.call, 'caller');
-      if (!message.ring || this.#isConnected || this.#state === 'closed') return;
+      if (message.bye || !message.ring || this.#isConnected || this.#state === 'closed') return;
       this.#ringing.abort();
-      this.#peer?.close();
-      this.#peer = this.#channel = null;
+      this.#closePeer();
+      this.#channel = null;
       this.#line.add(data.call, this);
       this.#line.remove(this.#id, this.#remote, null);
       this.#id = data.call;
       this.#role = 'callee';
+      this.#rang = true;
       void this.#prepareBye();
       this.#addRemoteKinds(message.ring);
       await this.#offer();
@@ -307,7 +336,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     if (message.renew) return this.#onRenew(message.renew);
     const {g = 0} = message;
     if (this.#peer && g === this.#generation) return void this.#peer.receive(message);
-    const isNew = this.#role === 'caller' && message.description?.type === 'offer' && g >= this.#generation && g <= MAX_GENERATION;
+    const isNew = this.#role === 'caller' && Number.isInteger(g) && message.description?.type === 'offer' && g >= this.#generation && g <= MAX_GENERATION;
     if (isNew) await this.#answer(message, g).catch(error => this.#onFailure(error));
   }
 
@@ -326,16 +355,20 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** @param {unknown} ring */
   #onRing(ring) {
-    if (this.#role !== 'callee' || this.#rang) return;
-    this.#rang = true;
+    if (this.#role !== 'callee' || (this.#rang && !this.#accepting)) return;
+    this.#setTimer(LOST_TIME, () => this.#end('remote')); // unless it rings again
+    if (this.#rang) return;
+    this.#rang = this.#accepting = true;
     void this.#accept(ring).catch(error => this.#end('local', error, 'declined'));
   }
 
   /** @param {unknown} ring */
   async #accept(ring) {
-    const choice = await this.#options.accept?.(this.#remote) ?? true;
+    const {accept} = this.#options;
+    const choice = accept ? await accept(this.#remote) : true;
+    this.#accepting = false;
     if (this.#state === 'closed') return;
-    if (choice === false) return this.decline();
+    if (!choice) return this.decline();
     if (choice !== true) this.#options = {...this.#options, ...choice};
     if (choice !== true) this.#addTracks(choice.stream);
     this.#addRemoteKinds(ring);
@@ -374,6 +407,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   async #answer(offer, generation) {
     this.#ringing.abort();
     this.#generation = generation;
+    this.#onLost(RENEW_INTERVAL);
     const peer = await this.#connect(CALLER_TIME);
     if (!peer) return;
     for (const [kind, track] of this.#tracks) void peer.setTrack(kind, track);
@@ -431,9 +465,9 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #closePeer() {
     for (const channel of this.#allChannels) channel.detach();
     for (const track of this.remoteStream?.getTracks() ?? []) this.remoteStream.removeTrack(track);
-    const peer = this.#peer;
-    this.#peer = null;
-    peer?.close();
+    this.#previousPeer = this.#peer ?? this.#previousPeer;
+    this.#peer = this.#channelPeer = null;
+    this.#previousPeer?.close();
   }
 
   get #allChannels() {
@@ -479,6 +513,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * @param {Peer} peer
    */
   #openChannels(peer) {
+    this.#channelPeer = peer;
     const channel = peer.createDataChannel('data', {negotiated: true, id: 0});
     for (const [protocol, created] of this.#channels) {
       if (protocol.startsWith(PROTOCOL + this.#role)) created.attach(peer.createDataChannel(created.label, {protocol}));
@@ -486,21 +521,30 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     if (this.#channel) return this.#channel.attach(channel);
     this.#channel = this.#newChannel(channel, () => this.#onChannelLost());
     this.#channel.addEventListener('open', () => this.#peer && this.#onPeerState(this.#peer));
-    this.#channel.addEventListener('close', () => this.#isConnected && this.#end('remote'));
+    this.#channel.addEventListener('close', () => this.#isConnected && this.#onChannelClosed());
+  }
+
+  /** Handles the end of the first channel by one side. The other one knows of it, if the connection works. */
+  #onChannelClosed() {
+    this.#end(this.#closing ? 'local' : 'remote', undefined, this.#state === 'connected' ? '' : 'closed');
   }
 
   /**
-   * @param {RTCDataChannel} channel
+   * @param {RTCDataChannel | undefined} channel
    * @param {() => void} onLost
+   * @param {string} [label]
    */
-  #newChannel(channel, onLost) {
-    return new DataChannel(channel, {maxMessageBytes: this.#options.maxMessageBytes, onLost});
+  #newChannel(channel, onLost, label) {
+    return new DataChannel(channel, {maxMessageBytes: this.#options.maxMessageBytes, onLost, label});
   }
 
-  /** @param {RTCDataChannel} channel */
-  #addChannel(channel) {
-    const {protocol} = channel;
-    const added = this.#newChannel(channel, () => {});
+  /**
+   * @param {string} protocol
+   * @param {RTCDataChannel | undefined} channel without one, the channel waits for a connection
+   * @param {string} label
+   */
+  #addChannel(protocol, channel, label) {
+    const added = this.#newChannel(channel, () => {}, label);
     this.#channels.set(protocol, added);
     added.addEventListener('close', () => this.#channels.delete(protocol));
     return added;
@@ -514,7 +558,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     const isOwn = protocol.startsWith(PROTOCOL + this.#role);
     if (isOwn || protocol.length > MAX_PROTOCOL_LENGTH || (!known && this.#channels.size >= MAX_CHANNELS)) channel.close();
     else if (known) known.attach(channel);
-    else this.#emit('channel', this.#addChannel(channel));
+    else this.#emit('channel', this.#addChannel(protocol, channel, channel.label));
   }
 
   /**
@@ -619,6 +663,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #listen() {
     const {inbox} = this.#line;
     const onConnection = (/** @type {CustomEvent<string>} */ {detail}) => this.#peer?.setSignaling(detail === 'restored');
+    const onStatus = (/** @type {CustomEvent<string>} */ {detail}) => detail === 'open' && this.#peer?.setSignaling(true); // taken back
     const onSuperseded = () => {
       if (this.#isConnected) this.#peer?.setSignaling(false);
       else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
@@ -629,10 +674,12 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
       this.#end('local', new InboxError('closed', 'the page was closed'));
     };
     inbox.addEventListener('connection', onConnection);
+    inbox.addEventListener('status', onStatus);
     inbox.addEventListener('superseded', onSuperseded);
     globalThis.addEventListener?.('pagehide', onHide);
     this.#unlisten = () => {
       inbox.removeEventListener('connection', onConnection);
+      inbox.removeEventListener('status', onStatus);
       inbox.removeEventListener('superseded', onSuperseded);
       globalThis.removeEventListener?.('pagehide', onHide);
     };
@@ -642,7 +689,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * Ends the call, and tells the remote peer so unless it has ended it.
    * @param {CloseReason} reason
    * @param {unknown} [error] why it was not connected; without one, another attempt is due
-   * @param {'closed'|'declined'|'unreadable'} [bye]
+   * @param {'closed'|'declined'|'unreadable'|''} [bye] '' if the remote peer knows it
    */
   #end(reason, error, bye = 'closed') {
     if (this.#state === 'closed') return;
@@ -671,10 +718,12 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    */
   async #sendBye(reason, bye) {
     const {inbox} = this.#line;
-    if (reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
+    if (bye && reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
       const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
-      const limit = new Promise(resolve => setTimeout(resolve, BYE_TIME));
+      let timer;
+      const limit = new Promise(resolve => { timer = setTimeout(resolve, BYE_TIME); });
       await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone
+      clearTimeout(timer);
     }
     this.#line.remove(this.#id, this.#remote, this.#bye);
   }

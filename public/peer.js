@@ -25,6 +25,8 @@ import {PathMonitor} from './path.js';
 
 /** Milliseconds to collect candidates before they are sent as one signal. */
 const BATCH_DELAY = 100;
+/** Maximum number of remote candidates that wait for a description. */
+const MAX_EARLY_CANDIDATES = 256;
 
 /**
  * @typedef {import('./path.js').Path} Path
@@ -103,16 +105,16 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * @param {object} options
    * @param {string} options.call the id of the call, equal on both sides and unique
    * @param {boolean} options.polite true on exactly one side
-   * @param {boolean} [options.twoWay] whether both peers send: the polite peer sends over the transceivers of the
+   * @param {boolean | undefined} [options.twoWay] whether both peers send: the polite peer sends over the transceivers of the
    *   offer, which spares a second negotiation. Equal on both sides; the impolite peer must call setTrack for each kind
    * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
-   * @param {RTCIceServer[]} [options.iceServers] those that the browser rejects are left out
-   * @param {() => Promise<RTCIceServer[]>} [options.fetchIceServers] called before each ICE restart, because
+   * @param {RTCIceServer[] | undefined} [options.iceServers] those that the browser rejects are left out
+   * @param {(() => Promise<RTCIceServer[]>) | undefined} [options.fetchIceServers] called before each ICE restart, because
    *   credentials expire; without it, the call keeps its servers
-   * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
+   * @param {RTCIceTransportPolicy | undefined} [options.iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
    *   peer does not learn the addresses of this device; a call without a TURN server then never connects.
    *   The default is 'all'
-   * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] creates the connection, where
+   * @param {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [options.connect] creates the connection, where
    *   it is not that of a browser
    */
   constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
@@ -288,7 +290,8 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   /** @param {RTCIceCandidateInit[]} candidates */
   async #addCandidates(candidates) {
     if (!this.#connection.remoteDescription) {
-      if (!this.#ignoredOffer) this.#earlyCandidates.push(...candidates);
+      const room = this.#ignoredOffer ? 0 : MAX_EARLY_CANDIDATES - this.#earlyCandidates.length;
+      this.#earlyCandidates.push(...candidates.slice(0, room));
       return;
     }
     for (const candidate of candidates) {

@@ -37,7 +37,8 @@ export class Requests {
     this.#url = url;
     this.#authorization = basicAuth(name, password);
     this.invite = invite;
-    this.#fetch = customFetch ?? ((...request) => fetch(...request));
+    // That of a browser must not be called as a method.
+    this.#fetch = (/** @type {Parameters<typeof fetch>} */ ...request) => (customFetch ?? fetch)(...request);
   }
 
   /** The value of the field Authorization. */

@@ -76,6 +76,11 @@ for (const [module, moduleResolution] of [['esnext', 'bundler'], ['nodenext', 'n
       await connect('https://example.org/inbox');
       // @ts-expect-error there is no such state
       (await connect('https://example.org/inbox', 'bob')).addEventListener('state', ({detail}) => detail === 'open');\n`);
+    site.write('options.ts', `import {Inbox} from 'inbox-client/inbox';
+      import {Peer} from 'inbox-client/peer';
+      const none = undefined;
+      new Inbox('https://example.org/inbox', {name: 'a', password: 'b', client: none, fetch: none, WebSocket: none, transports: none, invite: none, sealer: none});
+      new Peer({call: 'a', polite: true, send: signal => signal.n, iceServers: none, fetchIceServers: none, iceTransportPolicy: none, connect: none, twoWay: none});\n`);
     site.write('tsconfig.json', JSON.stringify({
       compilerOptions: {
         strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, types: [], target: 'es2022', module, moduleResolution,

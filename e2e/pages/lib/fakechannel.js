@@ -3,6 +3,7 @@
 export class FakeChannel extends EventTarget {
   label = 'fake';
   protocol = '';
+  negotiated = false;
   binaryType = 'blob';
   bufferedAmountLowThreshold = 0;
   bufferedAmount = 0;

@@ -1,5 +1,7 @@
 /** A fake RTCPeerConnection that implements negotiation without a network. */
 
+import {FakeChannel} from './fakechannel.js';
+
 let offers = 0;
 let generations = 0;
 
@@ -18,6 +20,10 @@ export class FakeConnection extends EventTarget {
   transceivers = [];
   /** The kinds of the transceivers that a remote offer creates. @type {string[]} */
   remoteKinds = [];
+  /** The data channels of both sides. @type {FakeChannel[]} */
+  channels = [];
+  /** The connection of the other side. @type {FakeConnection | null} */
+  peer = null;
   restarts = 0;
   rollbacks = 0;
   closed = false;
@@ -41,6 +47,23 @@ export class FakeConnection extends EventTarget {
     this.transceivers.push(transceiver);
     this.#scheduleNegotiation();
     return transceiver;
+  }
+
+  /** @param {string} label @param {{protocol?: string, negotiated?: boolean}} [init] */
+  createDataChannel(label, {protocol = '', negotiated = false} = {}) {
+    if (this.closed) throw new DOMException('closed', 'InvalidStateError');
+    const channel = Object.assign(new FakeChannel(), {label, protocol, negotiated});
+    this.channels.push(channel);
+    if (!this.remoteDescription) this.#scheduleNegotiation();
+    return channel;
+  }
+
+  /** The other side has created a channel. @param {string} label @param {string} protocol */
+  announce(label, protocol) {
+    const channel = Object.assign(new FakeChannel(), {label, protocol});
+    this.channels.push(channel);
+    this.dispatchEvent(Object.assign(new Event('datachannel'), {channel}));
+    return channel;
   }
 
   getTransceivers() {

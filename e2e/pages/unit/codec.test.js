@@ -49,6 +49,7 @@ test('data is encoded by its type and decoded by its media type', async () => {
   const body = new TextEncoder().encode('{"v":0}').buffer;
   assert.deepEqual(decode('application/json', body), {v: 0});
   for (const type of ['text/plain', 'text/plain; charset=utf-8', 'application/sdp']) assert.equal(decode(type, body), '{"v":0}');
+  assert.equal(decode('text/plain', new TextEncoder().encode('\ufeffa').buffer), '\ufeffa');
   for (const type of ['', 'application/octet-stream', 'application/trickle-ice-sdpfrag']) assert.equal(decode(type, bytes.buffer), bytes.buffer);
 });
 

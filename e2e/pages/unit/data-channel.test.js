@@ -181,7 +181,7 @@ test('messages without a listener are bounded, also empty ones', async () => {
 for (const [name, frame] of /** @type {[string, unknown][]} */ ([
   ['text', 'hello'], ['nothing', new Uint8Array(0)], ['an unknown kind', Uint8Array.of(9)], ['an unknown kind with more', Uint8Array.of(128 + 3, 1)],
   ['an empty part', Uint8Array.of(128)], ['invalid JSON', Uint8Array.of(2, 123)], ['an acknowledgement of what was not sent', numberFrame(7, 1)],
-  ['a negative number', numberFrame(7, -1)], ['a fraction', numberFrame(7, 0.5)], ['no number', Uint8Array.of(7)], ['a resumption of nothing', numberFrame(8, 0)],
+  ['a negative number', numberFrame(7, -1)], ['a fraction', numberFrame(7, 0.5)], ['no number', Uint8Array.of(7)], ['a resumption of what was not sent', numberFrame(8, 1)],
 ])) {
   test(`malformed: ${name}`, () => {
     const [, fake] = channelPair();
@@ -226,4 +226,96 @@ test('ping', async () => {
   assert.equal(await one.ping(10_000), true);
   fake.cut = true;
   assert.equal(await one.ping(10), false);
+  const pinged = one.ping(3_600_000);
+  fake.close();
+  assert.equal(await pinged, false);
+  assert.equal(await one.ping(3_600_000), false);
+});
+
+test('close a second time, and before the channel is open, loses nothing', async () => {
+  const fakes = channelPair();
+  const [one, two] = fakes.map(fake => wrap(fake));
+  const received = collect(two);
+  const sent = one.send(new Uint8Array(2 * MIB));
+  void one.send('last');
+  const closed = [one.close(), one.close()];
+  assert.equal(one.readyState, 'closing');
+  await assert.rejects(one.send('late'), {code: 'closed'});
+  for (const fake of fakes) fake.open();
+  await Promise.all([sent, ...closed]);
+  assert.deepEqual([received.length, received.at(-1), one.readyState], [2, 'last', 'closed']);
+});
+
+test('close ends a channel that was not open, and returns when the connection is closed without an event', async t => {
+  const [fake] = channelPair();
+  await wrap(fake).close();
+  await until(() => fake.readyState === 'closed');
+  const {one, fakes} = connect();
+  fakes[0].close = () => {};
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const closed = one.close();
+  one.abort();
+  await closed; // its limit does not pass
+});
+
+test('the rest is sent over another channel when the first one is lost during close', async () => {
+  const {one, two, fakes, received} = connect({onLost: () => {}});
+  fakes[0].cut = true;
+  void one.send('last');
+  await until(() => fakes[0].frames.length > 0);
+  const closed = one.close();
+  fakes[0].close();
+  await until(() => fakes[1].readyState === 'closed');
+  const others = channelPair();
+  [one, two].forEach((channel, i) => channel.attach(/** @type {any} */ (others[i])));
+  for (const fake of others) fake.open();
+  await closed;
+  assert.deepEqual(received, ['last']);
+  await until(() => two.readyState === 'closed');
+});
+
+test('a channel that is given up without an event while a send waits for its buffer', async () => {
+  const {one, two, fakes, received} = connect({onLost: () => {}});
+  fakes[0].stalled = fakes[0].cut = true;
+  const sent = one.send(new Uint8Array(3 * MIB));
+  await until(() => fakes[0].bufferedAmount > MIB);
+  const others = channelPair();
+  [one, two].forEach((channel, i) => {
+    channel.detach();
+    channel.attach(/** @type {any} */ (others[i]));
+  });
+  for (const fake of others) fake.open();
+  await sent;
+  await until(() => received.length === 1);
+});
+
+test('a channel that was created over a connection that was lost before the remote peer knew of it', async () => {
+  const [dead] = channelPair();
+  const others = channelPair();
+  const one = wrap(dead, {onLost: () => {}}), two = wrap(others[1], {onLost: () => {}});
+  dead.cut = true;
+  dead.open();
+  const [atOne, atTwo] = [one, two].map(collect);
+  await one.send('1');
+  one.detach();
+  one.attach(/** @type {any} */ (others[0]));
+  await Promise.all([two.send('2'), one.send('3'), ...others.map(fake => fake.open())]);
+  await until(() => one.bufferedAmount + two.bufferedAmount === 0);
+  assert.deepEqual([atOne, atTwo], [['2'], ['1', '3']]);
+  others[1].receive(numberFrame(8, 0));
+  assert.equal(two.readyState, 'closed', 'a second resumption');
+});
+
+test('a remote peer that accepts only small frames ends the channel', async () => {
+  const {one, fakes: [fake]} = connect();
+  fake.send = () => { throw new TypeError('larger than max-message-size'); };
+  await assert.rejects(one.send('x'), {code: 'closed'});
+  assert.equal(one.readyState, 'closed');
+});
+
+test('a byte order mark is a part of the text', async () => {
+  const {one, received} = connect();
+  await one.send('\ufeffhello');
+  await until(() => received.length === 1);
+  assert.equal(received[0], '\ufeffhello');
 });

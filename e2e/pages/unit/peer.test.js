@@ -54,6 +54,14 @@ test('on an offer collision, the polite peer rolls back', async () => {
   assert.deepEqual([...a.errors, ...b.errors], []);
 });
 
+test('the queue of candidates is bounded', async () => {
+  const b = makePeer(true);
+  for (let n = 1; n <= 20; n++) await b.peer.receive({call: 'call 1', n, candidates: Array.from({length: 20}, (_, i) => ({candidate: `${n} ${i}`}))});
+  await b.peer.receive({call: 'call 1', n: 99, description: {type: 'offer', sdp: 'offer'}});
+  await flushPromises();
+  assert.equal(b.connection.candidates.length, 256);
+});
+
 test('candidates are queued until there is a description', async () => {
   const b = makePeer(true);
   await b.peer.receive({call: 'call 1', n: 1, candidates: [{candidate: 'early'}]});
