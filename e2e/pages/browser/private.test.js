@@ -194,16 +194,18 @@ test('a remembered pair gets a guest pass for 30 days in its calls, which replac
   await Promise.all([host.close(), guest.close()]);
 });
 
-test('Firefox and Chromium: a guest by link, and a guest by short code', {skip: skip || firefox.skip}, async () => {
+test('Firefox and Chromium: a guest by link through the relay, and a guest by short code', {skip: skip || firefox.skip}, async () => {
   const firefoxBrowser = await firefox.launch();
   try {
     /** @type {string[]} */
     const errors = [];
     const [host, guest] = [await createHost('emma'), await createGuest()];
+    await host.context.addInitScript(chromium.useRelaysOnly);
     const {page: call, link} = await openCall(host);
-    const other = await firefox.open(firefoxBrowser, link, errors);
+    const other = await firefox.open(firefoxBrowser, link, errors, [chromium.useRelaysOnly]);
     await firefox.press(other, '#join');
     await Promise.all([firefox.waitForPicture(other), chromium.waitForPicture(call)]);
+    assert.deepEqual([await other.evaluate(chromium.isRelayed), await call.evaluate(chromium.isRelayed)], [true, true]);
     assert.equal(await other.evaluate(() => document.querySelector('.code-text')), null, 'a guest shows no code');
     await other.close();
     await host.close();
