@@ -124,8 +124,10 @@ func (m *memory) exchange(ctx context.Context, c *crowd, process proc.ID) error 
 	after, err := process.CPU()
 	m.cpu = (after - before) / time.Duration(len(c.peers)*c.cfg.messages)
 	for _, p := range c.peers {
+		p.mu.Lock()
 		m.latencies = append(m.latencies, p.latencies...)
 		m.slow.add(p)
+		p.mu.Unlock()
 	}
 	return err
 }

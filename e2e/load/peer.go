@@ -17,7 +17,8 @@ type peer struct {
 	name, partner string
 	source        net.IP
 	link          link
-	latencies     []time.Duration // written by the reader, as is slow
+	mu            sync.Mutex // guards the next two
+	latencies     []time.Duration
 	slow          []slowMessage
 }
 

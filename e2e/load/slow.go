@@ -15,6 +15,8 @@ type slowMessage struct{ sent, received time.Duration }
 
 // received notes a message of a peer.
 func (p *peer) received(sent, at time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.latencies = append(p.latencies, at-sent)
 	if at-sent > slowAfter {
 		p.slow = append(p.slow, slowMessage{sent, at})
