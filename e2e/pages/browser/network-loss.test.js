@@ -89,7 +89,7 @@ async function interrupt(meanwhile) {
 
 /** Runs in the page: whether it says that the call is interrupted. */
 function isInterrupted() {
-  return /interrupted|offline|does not answer|left/i.test(document.querySelector('.status-title')?.textContent ?? '');
+  return /interrupted|offline|does not answer|left|connection lost|cannot be reached/i.test(document.querySelector('.status-title')?.textContent ?? '');
 }
 
 /** Ends a browser without notice to its pages. @param {chromium.Browser} launched */
