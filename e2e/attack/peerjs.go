@@ -24,7 +24,7 @@ func peerjsAttacks(seconds time.Duration) (all []attack) {
 	for _, f := range peerjsFloods {
 		all = append(all, attack{
 			name: f.name, flags: withPeerJS, measuresLatency: true, timeout: 4 * time.Minute,
-			run: besidePeers(f.name, 1+int(seconds)),
+			run: besidePeers(f.name, int(seconds)),
 		})
 	}
 	return all

@@ -21,7 +21,7 @@ var withTopics = []string{"-compat", "topics"}
 // topicAttacks returns the attacks on topics.
 func topicAttacks(seconds time.Duration) []attack {
 	return []attack{
-		{name: "topics: floods, junk, large frames and many topics at once", flags: withTopics, measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(topicFlooder, 4*int(seconds))},
+		{name: "topics: floods, junk, large frames and many topics at once", flags: withTopics, measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(topicFlooder, int(seconds))},
 		{name: "topics: publication flood, one address", flags: withTopics, timeout: 2 * time.Minute, run: topicFlood(3 * seconds * time.Second)},
 		{name: "topics: members that never read", flags: withTopics, timeout: 2 * time.Minute, run: unreadTopics(3 * seconds * time.Second)},
 		{name: "topics: 20,000 topics", flags: withTopics, timeout: 2 * time.Minute, run: manyTopics},

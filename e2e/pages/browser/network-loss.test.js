@@ -9,7 +9,8 @@ import * as firefox from '../lib/firefox.js';
 import {Namespace, skipNamespaces} from '../lib/namespace.js';
 import {Server, freePort} from '../lib/server.js';
 
-const skip = chromium.skip || firefox.skip || skipNamespaces;
+/** Four browsers with video take minutes of both processors: scripts/soak outages. */
+const skip = chromium.skip || firefox.skip || skipNamespaces || (process.env.OUTAGES ? false : 'part of scripts/soak outages');
 const addresses = /** @type {[string, string]} */ (['192.168.78.1/24', '192.168.78.2/24']);
 /** Milliseconds that a test waits for something: three browsers share the machine with others. */
 const deadline = 180_000;
