@@ -10,8 +10,9 @@ import (
 	"inbox/internal/websocket"
 )
 
-// Access decides what the clients of a private server can do, by their keys, empty
-// for the default one. Errors are problem documents, or [inbox.ErrStoreUnavailable]. All methods can be called concurrently.
+// Access decides what the clients of a private server can do, by their keys, empty for the default
+// one. Errors are problem documents, or [inbox.ErrStoreUnavailable]. All methods can be called
+// concurrently.
 type Access interface {
 	// AdmitPeer returns an error to refuse a client that has an id, or sends to one.
 	AdmitPeer(key, id string) error
