@@ -69,6 +69,9 @@ func (r *rig) follow() {
 	if _, err := r.reload(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}
+	for _, check := range r.onCheck {
+		check()
+	}
 	r.endClaims(context.Background())
 }
 

@@ -50,7 +50,7 @@ func (h heldClaim) isOver(r *registry, now time.Time) bool {
 		return true
 	}
 	e := r.byID[h.id]
-	return h.invited && (e == nil || !e.Revoked.IsZero() || isOver(h.until, now))
+	return h.invited && (e == nil || !e.Revoked.IsZero() || isOver(earlier(h.until, e.Expires), now))
 }
 
 // joiner is a device that enters a code, by the name of its mailbox.
