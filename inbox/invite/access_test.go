@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -475,8 +476,13 @@ func TestJoinersOfOneNetwork(t *testing.T) {
 	r.want("ten minutes later", admit(share+1, "one"), nil)
 }
 
-// slowStore does not answer a Discard.
+// slowStore does not answer a Discard nor a Close.
 type slowStore struct{ inbox.Store }
+
+func (s slowStore) Close(ctx context.Context, _ inbox.Claim) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
 
 func (s slowStore) Discard(ctx context.Context, _ inbox.Claim, _ uint64) error {
 	<-ctx.Done()
@@ -496,6 +502,8 @@ func TestRevocationWithSlowStore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var checked atomic.Int64
+		a.OnCheck(func() { checked.Add(1) })
 		go a.Run(t.Context())
 		c, err := store.Open(t.Context(), "anna", inbox.Key{}, &inbox.Payer{})
 		if err != nil {
@@ -511,6 +519,11 @@ func TestRevocationWithSlowStore(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if err := a.Admit(token, "anna", inbox.Payer{}); !errors.Is(err, ErrExpired) {
 			t.Errorf("got %v, want ErrExpired", err)
+		}
+		before := checked.Load() // the claim is being closed
+		time.Sleep(2 * time.Second)
+		if checked.Load() == before {
+			t.Error("the connections of other protocols are not checked")
 		}
 	})
 }

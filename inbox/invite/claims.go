@@ -243,31 +243,39 @@ func (t *claimTable) drop(h heldClaim) {
 }
 
 // Run follows changes of the invitations, and ends claims whose tokens cease to be valid, until ctx
-// is done. A slow store does not delay the changes.
+// is done. A slow store delays neither the changes nor the functions of OnCheck.
 func (a *Access) Run(ctx context.Context) {
-	var claims sync.WaitGroup
-	defer claims.Wait()
-	changes := make(chan time.Time, 1)
-	claims.Go(func() {
-		repeat(ctx, checkInterval, changes, func(ctx context.Context) {
-			for _, check := range a.onCheck {
-				check() // before the store, which can be slow
-			}
-			a.endClaims(ctx)
-		})
-	})
-	claims.Go(func() { repeat(ctx, sweepInterval, nil, a.forgetClaims) })
+	var background sync.WaitGroup
+	defer background.Wait()
+	var changes []chan time.Time
+	follow := func(do func(context.Context)) {
+		changed := make(chan time.Time, 1)
+		changes = append(changes, changed)
+		background.Go(func() { repeat(ctx, checkInterval, changed, do) })
+	}
+	follow(a.checkOthers)
+	follow(a.endClaims)
+	background.Go(func() { repeat(ctx, sweepInterval, nil, a.forgetClaims) })
 	repeat(ctx, a.storage.Interval(), nil, func(ctx context.Context) {
 		changed, err := a.reload(ctx)
 		a.logFailure(ctx, err)
 		if !changed {
 			return
 		}
-		select {
-		case changes <- time.Time{}:
-		default: // one to come sees this change
+		for _, c := range changes {
+			select {
+			case c <- time.Time{}:
+			default: // one to come sees this change
+			}
 		}
 	})
+}
+
+// checkOthers calls the functions of OnCheck.
+func (a *Access) checkOthers(context.Context) {
+	for _, check := range a.onCheck {
+		check()
+	}
 }
 
 // repeat calls do at each interval, and when now says so, until ctx is done.
