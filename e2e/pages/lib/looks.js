@@ -15,8 +15,16 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 export const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}, sideways: {width: 844, height: 390}};
 
 /**
- * Checks a page at all sizes, in both colour schemes. With SCREENSHOTS=1, screenshots are kept in
- * shots/ for people to look at.
+ * With SCREENSHOTS=1, keeps a screenshot in shots/, for people to look at.
+ * @param {Page} page
+ * @param {string} name
+ */
+export async function keepScreenshot(page, name, fullPage = true) {
+  if (process.env.SCREENSHOTS) await page.screenshot({path: `${shots}${name}.png`, fullPage});
+}
+
+/**
+ * Checks a page at all sizes, in both colour schemes.
  * @param {Page} page
  * @param {string} state the name of the screenshots
  * @param {string[]} [inView] selectors of what must be in view, also on a phone held sideways
@@ -32,7 +40,7 @@ export async function checkLooks(page, state, inView = [], schemes = /** @type {
     for (const colorScheme of schemes) {
       const name = `${state}-${colorScheme}-${size}`;
       await page.emulateMedia({colorScheme});
-      if (process.env.SCREENSHOTS) await page.screenshot({path: `${shots}${name}.png`, fullPage: size !== 'sideways'});
+      await keepScreenshot(page, name, size !== 'sideways');
       // The schemes differ in their colours only, and a phone held sideways has what the other sizes have.
       if (size === 'phone' || size === 'desk' && colorScheme === 'light') await assertAccessible(page, name);
     }
