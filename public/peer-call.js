@@ -146,7 +146,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     this.#remote = remote;
     this.#role = role;
     this.#options = options;
-    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization, line.inbox.invite, options.fetch);
+    this.#iceServers = new IceServers(line.inbox, options.fetch);
     this.#connected.catch(() => {}); // handled by dial or pickUp
     line.add(id, this);
     this.#addTracks(options.stream);
@@ -503,7 +503,6 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   }
 
   async #fetchIceServers() {
-    this.#iceServers.invite = this.#line.inbox.invite;
     return this.#options.iceServers ?? await this.#iceServers.fetch();
   }
 

@@ -18,7 +18,6 @@
  * create a new call.
  */
 
-import {Evidence} from './evidence.js';
 import {RestartPolicy} from './ice-restart.js';
 import {applyAccepted, connectWith} from './ice.js';
 import {PathMonitor} from './path.js';
@@ -56,8 +55,6 @@ const MAX_EARLY_CANDIDATES = 256;
  * - error: an Error during negotiation; the connection can still succeed
  */
 export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
-  /** What this side knows of the paths, for an explanation if the call does not connect. */
-  evidence = new Evidence();
   /** @type {State} */
   #state = 'connecting';
   /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
@@ -219,7 +216,6 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     this.#queue = this.#queue.then(async () => {
       if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
-      this.evidence.addSignal(signal);
       this.#restarts.setRemoteSending(signal.sending ?? false);
       if (signal.restart && !this.#polite) this.#onRestartRequest();
       if (signal.description) await this.#setRemoteDescription(signal.description, signal);
@@ -240,7 +236,6 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     const connection = this.#connection;
     connection.addEventListener('negotiationneeded', () => this.#sendOffer());
     connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
-    connection.addEventListener('icecandidateerror', event => this.evidence.addError(event));
     connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
@@ -317,7 +312,6 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    */
   #onCandidate(candidate) {
     if (!candidate || !candidate.candidate) return; // end of gathering
-    this.evidence.addLocal(candidate.candidate);
     this.#batch.push(candidate.toJSON());
     this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }
