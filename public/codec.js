@@ -102,7 +102,7 @@ export async function readResponse(response, method, query) {
     throw interceptedError(response);
   }
   const body = await response.arrayBuffer();
-  if (!response.ok) throw responseError(response, body);
+  if (!response.ok) throw problemError(new TextDecoder().decode(body), {status: response.status, retryAfter: retryAfter(response)});
   if (method === 'POST' && body.byteLength > 0) throw interceptedError(response);
   return body;
 }
@@ -132,31 +132,22 @@ function isExpected({status, headers}, method, {after, upTo}) {
 
 /** @param {Response} response */
 function interceptedError({status}) {
-  return new InboxError('intercepted', 'the response is not from an inbox server, but from a login page, a proxy or a cache', {status});
+  return new InboxError('intercepted', 'the response is not from an inbox server', {status});
 }
 
 /**
- * Converts an error response to an InboxError.
- * @param {Response} response
- * @param {ArrayBuffer} body
+ * Converts a problem document (RFC 9457) to an InboxError.
+ * @param {string} json any text that arrived
+ * @param {{status?: number, retryAfter?: number}} [details] of the response
  */
-export function responseError(response, body) {
-  const details = {status: response.status, retryAfter: retryAfter(response)};
+export function problemError(json, details) {
   try {
-    return problemError({...JSON.parse(new TextDecoder().decode(body)), ...details});
+    const {type, title, detail, status, retryAfter} = {...JSON.parse(json), ...details};
+    const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
+    return new InboxError(code, String(detail ?? title), {type, status, retryAfter});
   } catch { // not JSON, or a problem of another program
-    return new InboxError('refused', `a proxy in front of the inbox server responded with status ${response.status}`, details);
+    return new InboxError('refused', `a proxy responded with status ${details?.status}`, details);
   }
-}
-
-/**
- * Converts a problem document to an InboxError. Throws a TypeError if it is not one of an
- * inbox server.
- * @param {import('./transports.js').Problem} problem
- */
-export function problemError({type = '', title, detail, status, retryAfter}) {
-  const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
-  return new InboxError(code, String(detail ?? title), {type, status, retryAfter});
 }
 
 /** @param {unknown} error */
@@ -204,14 +195,16 @@ export function decode(type, body) {
   return typeof body === 'string' ? new TextEncoder().encode(body).buffer : body;
 }
 
+const abortError = (/** @type {string} */ text) => new DOMException(text, 'AbortError');
+
 /** The cause of a request that the client aborted because the network of the device changed. */
-export const networkChange = new DOMException('the network of this device has changed', 'AbortError');
+export const networkChange = abortError('another network');
 
 /** The cause of a request that the client aborted to repeat it at once, because its connection can be dead. */
-export const replaced = new DOMException('the request was repeated', 'AbortError');
+export const replaced = abortError('repeated');
 
 /** The cause of a poll that the client aborted because a stream takes its place. */
-export const takenOver = new DOMException('another transport receives the messages', 'AbortError');
+export const takenOver = abortError('another transport');
 
 /**
  * WaitTime is the time that the requests of one client ask the server to wait. Many

@@ -24,7 +24,7 @@
  */
 
 import {
-  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, networkChange, problemError, randomClient, replaced, retryDelay,
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, networkChange, problemError, randomClient, readResponse, replaced, retryDelay,
   takenOver, toInboxError,
 } from './codec.js';
 import {Requests, TIMEOUT_MARGIN, onWake} from './requests.js';
@@ -148,7 +148,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     this.#sealer = sealer;
     this.#requests = new Requests(href, {name, password, invite, fetch});
     this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
-    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
+    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests, readResponse, problemError};
   }
 
   /** The /inbox endpoint of the server. */
@@ -386,8 +386,8 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     const {Streams} = await import('./streams.js');
     return new Streams({
       names: this.#transports,
-      connection: this.#connection,
       broken,
+      connection: this.#connection,
       isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
       takeOver: () => this.#takeOver(),
       onMessage: message => this.#receive(message),
@@ -396,7 +396,6 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
       onOtherReceiver: () => this.#supersede(this.#otherReason),
       upgrade: () => void this.#upgrade(),
       onWake,
-      codeOf: problem => toProblemError(problem).code,
     });
   }
 
@@ -543,10 +542,9 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
     try {
       if (stored) await unlessAborted(stored, signal);
-    } catch (failure) {
+    } catch (error) {
       signal?.throwIfAborted();
-      const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
-      throw problem ? toProblemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
+      throw error ?? new InboxError('network', 'the connection was lost', {cause: replaced});
     }
     return stored !== null;
   }
@@ -685,15 +683,6 @@ function isConnectionLoss({code, status}, aborted) {
  */
 function isRefusal({code}) {
   return code === 'invitation-required' || code === 'invitation-expired';
-}
-
-/** @param {import('./transports.js').Problem} problem */
-function toProblemError(problem) {
-  try {
-    return problemError(problem);
-  } catch { // of another program
-    return new InboxError('refused', 'a proxy in front of the inbox server responded', {status: problem.status});
-  }
 }
 
 /**
