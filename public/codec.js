@@ -150,6 +150,22 @@ export function problemError(json, details) {
   }
 }
 
+/**
+ * Returns the error of what a mailbox that has ended cannot do.
+ * @param {{status: string, refusal: InboxError | null}} inbox
+ */
+export function endError({status, refusal}) {
+  return status === 'refused' && refusal || new InboxError(status, `the mailbox is ${status}`);
+}
+
+/**
+ * Returns the bytes of a buffer or a view, which share its memory.
+ * @param {any} data
+ */
+export function bytesOf(data) {
+  return new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength);
+}
+
 /** @param {unknown} error */
 export function toInboxError(error) {
   return error instanceof InboxError ? error : new InboxError('failed', String(error), {cause: error});
@@ -178,8 +194,8 @@ export function randomClient() {
  */
 export function encode(data) {
   if (typeof data === 'string') return {body: data, type: 'text/plain'};
-  if (data instanceof ArrayBuffer || data instanceof Blob) return {body: data, type: 'application/octet-stream'};
-  if (ArrayBuffer.isView(data)) return {body: /** @type {BodyInit} */ (data), type: 'application/octet-stream'};
+  const isBuffer = data instanceof ArrayBuffer || ArrayBuffer.isView(data);
+  if (isBuffer || data instanceof Blob) return {body: isBuffer ? bytesOf(data) : data, type: 'application/octet-stream'};
   return {body: JSON.stringify(data), type: 'application/json'};
 }
 

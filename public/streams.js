@@ -39,8 +39,9 @@ const ACK_DELAY = 50;
  * @property {() => void} onLost called when a stream was lost, before its pending messages are
  * @property {() => void} onOtherReceiver called when another client has the mailbox
  * @property {() => void} upgrade calls upgrade of the streams
- * @property {(listener: (online: boolean, minAge: number) => void) => () => void} onWake calls a
- *   listener when the connection can be dead, if it is older than minAge milliseconds
+ * @property {typeof import('./events.js').on} on
+ * @property {typeof import('./requests.js').onWake} onWake calls a listener when the connection can
+ *   be dead, if it is older than minAge milliseconds
  */
 
 const openers = {websocket: openWebSocket, stream: openEventStream};
@@ -177,9 +178,10 @@ export class Streams {
     this.current = stream;
     this.#openedAt = this.#activeAt = Date.now();
     this.#setTransport(name);
-    const stopWatching = this.#watch();
+    const scope = new AbortController();
+    this.#watch(scope.signal);
     return (/** @type {End} */ reason) => {
-      stopWatching();
+      scope.abort();
       this.current = null;
       const isLost = reason === 'lost' || reason === 'silent';
       if (isLost) this.#onLost(name, reason === 'silent');
@@ -191,22 +193,19 @@ export class Streams {
 
   /**
    * Ends or checks the stream when its connection can be dead, and looks for a better one from
-   * time to time. Returns a function that ends this.
+   * time to time.
+   * @param {AbortSignal} signal ends this
    */
-  #watch() {
-    const timer = setInterval(() => this.#host.upgrade(), UPGRADE_INTERVAL);
-    const onOffline = () => this.#close('offline');
-    const unsubscribe = this.#host.onWake((online, minAge) => {
+  #watch(signal) {
+    const {on, onWake, upgrade} = this.#host;
+    const timer = setInterval(upgrade, UPGRADE_INTERVAL);
+    on(signal, 'abort', () => clearInterval(timer));
+    on(globalThis, 'offline', () => this.#close('offline'), signal);
+    onWake((online, minAge) => {
       if (Date.now() - this.#activeAt < minAge) return;
       if (online || !this.current?.check) this.#close('replaced');
       else this.current.check();
-    });
-    globalThis.addEventListener?.('offline', onOffline);
-    return () => {
-      clearInterval(timer);
-      unsubscribe();
-      globalThis.removeEventListener?.('offline', onOffline);
-    };
+    }, signal);
   }
 
   /**

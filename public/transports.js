@@ -16,7 +16,7 @@
  *   which went offline, doubts the connection, or has a better stream
  * @typedef {{id: string, from: string, type: string, body: string | ArrayBuffer}} WireMessage
  *   a message with its media type; from is percent-encoded
- * @typedef {{type: string, body: string | Uint8Array}} Sendable
+ * @typedef {{type: string, body: string | Uint8Array<ArrayBuffer>}} Sendable
  *
  * @typedef {object} Stream a WebSocket or an event stream
  * @property {(id: string) => void} ack acknowledges the messages up to this one
