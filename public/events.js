@@ -72,3 +72,27 @@ export function until(executor) {
     executor(resolve, reject, scope.signal);
   }).finally(() => scope.abort());
 }
+
+/**
+ * Resolves after a time, or when a signal is aborted.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+export function pause(milliseconds, signal) {
+  return until((resolve, _reject, scope) => {
+    after(milliseconds, resolve, scope);
+    onAbort(signal, resolve, scope);
+  });
+}
+
+/**
+ * Returns a promise with the functions that settle it.
+ * @template T
+ * @returns {{promise: Promise<T>, resolve: (value: T | PromiseLike<T>) => void, reject: (reason: unknown) => void}}
+ */
+export function defer() {
+  let settle = /** @type {any} */ (null);
+  const promise = /** @type {Promise<T>} */ (new Promise((resolve, reject) => { settle = {resolve, reject}; }));
+  return {promise, ...settle};
+}
