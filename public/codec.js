@@ -38,10 +38,10 @@ const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 export class InboxError extends Error {
   /**
    * @param {string} code
-   * @param {string} message
+   * @param {string} [message] by default the code
    * @param {{type?: string, status?: number, retryAfter?: number, cause?: unknown}} [details]
    */
-  constructor(code, message, {type = '', status = 0, retryAfter = 0, cause} = {}) {
+  constructor(code, message = code, {type = '', status = 0, retryAfter = 0, cause} = {}) {
     super(message, {cause});
     this.name = 'InboxError';
     this.code = code;
@@ -132,7 +132,7 @@ function isExpected({status, headers}, method, {after, upTo}) {
 
 /** @param {Response} response */
 function interceptedError({status}) {
-  return new InboxError('intercepted', 'the response is not from an inbox server', {status});
+  return new InboxError('intercepted', 'not the response of an inbox server', {status});
 }
 
 /**

@@ -167,7 +167,7 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
 
   /** Accepts no further calls. Connected ones continue. */
   close() {
-    this.#closed.resolve(new InboxError('closed', 'the listener was closed'));
+    this.#closed.resolve(new InboxError('closed', 'the listener is closed'));
   }
 
   /**

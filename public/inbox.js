@@ -439,7 +439,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   #onSuperseded() {
     if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
     this.#otherReason = 'replaced';
-    throw new InboxError('network', 'another request of this client came late', {cause: replaced});
+    throw new InboxError('network', 'the connection was lost', {cause: replaced});
   }
 
   #onTransport() {
@@ -487,7 +487,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
       const data = this.#sealer ? await this.#sealer.open(decoded, from) : decoded;
       if (!this.#stopped) emit(this, 'message', {from, id, type, data});
     } catch (cause) {
-      this.#emitError(new InboxError('unreadable', 'skipped a message that cannot be decoded', {cause}));
+      this.#emitError(new InboxError('unreadable', `a message was skipped: ${cause}`, {cause}));
     }
   }
 

@@ -639,7 +639,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     on(globalThis, 'pagehide', () => {
       if (this.#isKnown && this.#bye) inbox.sendLast(this.remote, this.#bye);
       this.#line.remove(this.id, this.remote, null);
-      this.#end('local', new InboxError('closed', 'the page was closed'));
+      this.#end('local', new InboxError('closed', 'the page is closed'));
     }, signal);
   }
 

@@ -61,7 +61,7 @@ export class Requests {
       return {response, body: await readResponse(response, method, query)};
     } catch (cause) {
       if (cause instanceof InboxError) throw cause;
-      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'the recipient does not exist yet');
+      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent');
       throw new InboxError('network', 'the server cannot be reached', {cause: abort.signal.reason ?? cause});
     } finally {
       scope.abort();
