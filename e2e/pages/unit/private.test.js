@@ -135,9 +135,10 @@ test('the hello of a WebSocket has the invitation, a new one from the next strea
 
 test('the list of ICE servers is asked for with the invitation', async t => {
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: []}));
-  const ice = new IceServers('https://example.org/ice', 'Basic x', token);
+  const inbox = {url: 'https://example.org/inbox', authorization: 'Basic x', invite: token};
+  const ice = new IceServers(inbox);
   await ice.fetch();
-  ice.invite = pass;
+  inbox.invite = pass;
   await ice.fetch();
   const sent = fetchMock.mock.calls.map(call => /** @type {any} */ (call.arguments[1]?.headers)['Inbox-Invite']);
   assert.deepEqual(sent, [token, pass]);
