@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"context"
 	"net/http"
 	"strings"
 )
@@ -60,14 +59,6 @@ func (h *Handler) admit(r *http.Request, name string, key Key) error {
 // CheckAccess ends the pending sends whose invitations or guest passes are no longer valid. It does
 // not wait.
 func (h *Handler) CheckAccess() { h.pending.Check() }
-
-// whileAdmitted ends a pending send with the reason, once its client can no longer send to a name.
-func (h *Handler) whileAdmitted(r *http.Request, to string, end context.CancelCauseFunc) (done func()) {
-	if h.access == nil {
-		return func() {}
-	}
-	return h.pending.Add(end, func() error { return h.access.AdmitSend(tokenOf(r), to) })
-}
 
 // matched notes that a client has opened a claim with the right password. An error refuses it.
 func (h *Handler) matched(r *http.Request, c Claim, key Key) error {

@@ -152,7 +152,9 @@ func (h *Handler) putPending(r *http.Request, to string, m Message, wait time.Du
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	defer h.whileAdmitted(r, to, cancel)()
+	if h.access != nil {
+		defer h.pending.Add(cancel, func() error { return h.access.AdmitSend(tokenOf(r), to) })()
+	}
 	_, err := h.store.Put(ctx, to, m, wait)
 	if err != nil && r.Context().Err() == nil && ctx.Err() != nil {
 		return context.Cause(ctx)
