@@ -104,6 +104,7 @@ func (c *Conn) run(begin func() error) {
 	var err error
 	defer func() {
 		if err == errRest {
+			netconn.ReleaseTLSBuffers(c.conn)
 			go c.run(c.wait) // reading first would let the stack grow
 			return
 		}
