@@ -145,6 +145,7 @@ type Handler struct {
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
 	claims        atomic.Int64
+	began         time.Time
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
 }
@@ -159,7 +160,7 @@ func NewHandler(cfg Config) *Handler {
 		store: cfg.Store, logins: login.NewReader(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
 		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
-		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
+		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger, began: time.Now(),
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
 	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)

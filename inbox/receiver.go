@@ -66,19 +66,19 @@ type receiver struct {
 	log     *slog.Logger
 	name    string
 	client  Client
-	plain   bool
 	window  uint64
 	claim   Claim
-	opened  openResult // what OpenNext returned, until it is read
-	retries uint8      // without an acknowledgement
+	opened  *openResult // what OpenNext returned; nil once it is read
+	plain   bool
+	retries uint8 // without an acknowledgement
 
 	// The mutex of turns guards the rest.
 
 	state    receiverState
-	reason   error         // why it is over, or must end; nil before
 	admitted bool          // its password is the right one
 	again    bool          // a message can have come while one was handed out
 	stalled  bool          // it waits for an acknowledgement
+	reason   error         // why it is over, or must end; nil before
 	retry    *time.Timer   // notifies it, to try again; nil before
 	stop     func()        // ends the watch; nil without one
 	ready    chan struct{} // closed when a queued one has the turn or is over
@@ -92,7 +92,6 @@ type receiver struct {
 type openResult struct {
 	message Message
 	err     error
-	unread  bool
 }
 
 // receiverState is what a receiver does. Its transitions:
@@ -155,7 +154,7 @@ func (rc *receiver) wakeLocked() {
 
 // start begins to hand out what OpenNext returned.
 func (rc *receiver) start(c Claim, m Message, err error) {
-	rc.claim, rc.opened = c, openResult{m, err, true}
+	rc.claim, rc.opened = c, &openResult{m, err}
 	rc.turns.admit(rc)
 }
 
@@ -274,8 +273,8 @@ func (rc *receiver) next(ctx context.Context) (Message, error) {
 
 // read returns the oldest message after the cursor.
 func (rc *receiver) read(ctx context.Context) (Message, error) {
-	if first := rc.opened; first.unread {
-		rc.opened = openResult{}
+	if first := rc.opened; first != nil {
+		rc.opened = nil
 		return first.message, first.err
 	}
 	cursor, full, err := rc.cursor()

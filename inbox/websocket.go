@@ -111,13 +111,15 @@ type webSocket struct {
 	due   atomic.Bool // the receiver has stopped waiting
 	over  bool        // nothing more is written
 
+	// Times are as those of now; zero is none.
+
 	lastRef, lastAck  uint64
-	okRef             uint64    // that of a stored message
-	okAt              time.Time // when okRef is due; zero if it was sent
-	ackAt             time.Time // when lastAck is tried again; zero if it was not refused
-	moreAt            time.Time // when messages are handed out again, after the client was read
-	helloBy           time.Time
-	freeFrame         time.Time // when the free frames are used up again
+	okRef             uint64        // that of a stored message
+	okAt              time.Duration // when okRef is due, until it is sent
+	ackAt             time.Duration // when lastAck is tried again, if it was refused
+	moreAt            time.Duration // when messages are handed out again, after the client was read
+	helloBy           time.Duration
+	freeFrame         time.Duration // when the free frames are used up again
 	incomplete        *body.Reservation
 	pending           atomic.Int32    // sends that wait for their recipients
 	unanswered        atomic.Int32    // the same, until they are answered
@@ -125,12 +127,15 @@ type webSocket struct {
 	cancelPendingSend context.CancelFunc
 }
 
+// now returns the time since the handler was made, which is never zero.
+func (s *webSocket) now() time.Duration { return time.Since(s.h.began) | 1 }
+
 // start begins to serve the connection.
 func (s *webSocket) start() {
 	if s.rc != nil {
 		s.begin()
 	} else if s.h.helloTimeout > 0 {
-		s.helloBy = time.Now().Add(s.h.helloTimeout)
+		s.helloBy = s.now() + s.h.helloTimeout
 	}
 	s.schedule()
 	s.conn.Start(s)
@@ -177,7 +182,7 @@ func (s *webSocket) begin() {
 		s.end(err)
 		return
 	}
-	s.helloBy = time.Time{}
+	s.helloBy = 0
 	s.conn.SetMaxMessageBytes(int(s.h.maxBytes) + wire.MaxHeadBytes)
 	ping := (s.h.socketConfig.PingInterval + time.Second - 1) / time.Second
 	_ = s.write(wire.AppendWelcome(nil, s.rc.claim.Epoch, s.h.maxBytes, s.h.window, int(ping)))
@@ -192,7 +197,7 @@ func (s *webSocket) wake() {
 
 // Woken does what is due: it hands out messages, and answers sends.
 func (s *webSocket) Woken() {
-	now := time.Now()
+	now := s.now()
 	switch {
 	case s.over:
 		return
@@ -200,31 +205,34 @@ func (s *webSocket) Woken() {
 		s.catchUp(now)
 	case s.h.stopping.Err() != nil:
 		s.end(ErrStopping)
-	case !s.helloBy.IsZero() && !now.Before(s.helloBy):
+	case isDue(s.helloBy, now):
 		s.close(websocket.PolicyViolation, "hello was due")
 	}
 	s.schedule()
 }
 
-func (s *webSocket) catchUp(now time.Time) {
-	if !s.okAt.IsZero() && !now.Before(s.okAt) {
+// isDue reports whether a time is set and has come.
+func isDue(at, now time.Duration) bool { return at != 0 && now >= at }
+
+func (s *webSocket) catchUp(now time.Duration) {
+	if isDue(s.okAt, now) {
 		s.sendOK()
 	}
-	if !s.ackAt.IsZero() && !now.Before(s.ackAt) {
+	if isDue(s.ackAt, now) {
 		s.acknowledge()
 	}
-	if isMore := !s.moreAt.IsZero() && !now.Before(s.moreAt); s.due.Swap(false) || isMore {
+	if s.due.Swap(false) || isDue(s.moreAt, now) {
 		s.handOut()
 	}
 }
 
 // handOut hands out messages. Now and then the client is read, although there are more.
 func (s *webSocket) handOut() {
-	s.moreAt = time.Time{}
+	s.moreAt = 0
 	switch err := s.rc.handOut(s.r.Context(), s.writeMessage); err {
 	case nil:
 	case errMore:
-		s.moreAt = time.Now().Add(readTime)
+		s.moreAt = s.now() + readTime
 	default:
 		s.end(err)
 	}
@@ -232,13 +240,17 @@ func (s *webSocket) handOut() {
 
 // schedule lets Woken be called when something is due.
 func (s *webSocket) schedule() {
-	next := time.Time{}
-	for _, at := range [...]time.Time{s.okAt, s.ackAt, s.moreAt, s.helloBy} {
-		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+	next := time.Duration(0)
+	for _, at := range [...]time.Duration{s.okAt, s.ackAt, s.moreAt, s.helloBy} {
+		if at != 0 && (next == 0 || at < next) {
 			next = at
 		}
 	}
-	s.conn.WakeAt(next)
+	if next == 0 {
+		s.conn.WakeAt(time.Time{})
+	} else {
+		s.conn.WakeAt(s.h.began.Add(next))
+	}
 }
 
 // end ends the connection for a reason of its receiver.
@@ -306,19 +318,12 @@ func (s *webSocket) write(parts ...[]byte) error {
 // Allow takes a token for a frame. Acknowledgements, pings and pongs are free up to a rate.
 func (s *webSocket) Allow(kind websocket.Kind, payload []byte) (wait time.Duration, again bool) {
 	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) || wire.IsPing(payload) {
-		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
-			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
+		if now := s.now(); s.freeFrame < now+freeFrames*freeFrameInterval {
+			s.freeFrame = max(s.freeFrame, now) + freeFrameInterval
 			return 0, false
 		}
 	}
 	return s.h.throttle(s.r)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // Pong implements websocket.Handler, which has noticed that the client is alive.

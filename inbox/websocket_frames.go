@@ -86,17 +86,17 @@ func (s *webSocket) parseMessage(f *wire.Frame) (m Message, wait time.Duration, 
 // stored notes that a message is stored, which the client learns soon.
 func (s *webSocket) stored(ref uint64) {
 	s.okRef = ref
-	if s.okAt.IsZero() {
-		s.okAt = time.Now().Add(okDelay)
+	if s.okAt == 0 {
+		s.okAt = s.now() + okDelay
 	}
 }
 
 // sendOK answers the sends up to the last one, if that was not done.
 func (s *webSocket) sendOK() {
-	if s.okAt.IsZero() {
+	if s.okAt == 0 {
 		return
 	}
-	s.okAt = time.Time{}
+	s.okAt = 0
 	_ = s.write(wire.AppendOK(nil, s.okRef)) // an error ends the connection
 }
 
@@ -141,12 +141,12 @@ func (s *webSocket) answerPending(r *http.Request, ref uint64, err error) {
 // acknowledge discards the messages through lastAck. It is tried again if the store is
 // unavailable; the end of the claim is that of the receiver.
 func (s *webSocket) acknowledge() {
-	s.ackAt = time.Time{}
+	s.ackAt = 0
 	switch err := s.rc.acknowledge(s.r.Context(), s.lastAck); {
 	case errors.Is(err, errNotWritten):
 		s.close(websocket.PolicyViolation, "the ID of an ack is not above that of the last msg")
 	case errors.Is(err, ErrStoreUnavailable):
-		s.ackAt = time.Now().Add(retryEvery)
+		s.ackAt = s.now() + retryEvery
 	case err != nil && endReason(err) == "":
 		s.h.log.Error("acknowledge messages", "err", err)
 	}

@@ -92,10 +92,17 @@ type charge struct {
 
 	held atomic.Int64 // only the reader increases it
 
-	mu        sync.Mutex
-	addrKnown bool // with a PROXY header, only after the first read
-	addr      netip.Addr
-	closed    bool
+	mu     sync.Mutex
+	closed bool
+}
+
+// addr returns the address of a connection, which with a PROXY header is known after the first read;
+// an invalid one for a trusted proxy.
+func (c *charge) addr(conn net.Conn) netip.Addr {
+	if addr := connAddr(conn); !c.limiter.ClientIP.trusts(addr) {
+		return addr
+	}
+	return netip.Addr{}
 }
 
 // set charges cost bytes instead of what was charged before. It reports whether the share
@@ -111,15 +118,9 @@ func (c *charge) set(cost int64, conn net.Conn) bool {
 	case c.closed || cost == held:
 		return true
 	case cost < held:
-		c.limiter.Share.Release(c.addr, held-cost)
+		c.limiter.Share.Release(c.addr(conn), held-cost)
 	default:
-		if !c.addrKnown {
-			c.addrKnown = true
-			if addr := connAddr(conn); !c.limiter.ClientIP.trusts(addr) {
-				c.addr = addr
-			}
-		}
-		if !c.limiter.Share.Reserve(c.addr, cost-held) {
+		if !c.limiter.Share.Reserve(c.addr(conn), cost-held) {
 			return false
 		}
 	}
@@ -128,12 +129,12 @@ func (c *charge) set(cost int64, conn net.Conn) bool {
 }
 
 // close releases the charge. Nothing can be charged afterwards.
-func (c *charge) close() {
+func (c *charge) close(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 	if held := c.held.Swap(0); held > 0 {
-		c.limiter.Share.Release(c.addr, held)
+		c.limiter.Share.Release(c.addr(conn), held)
 	}
 }
 
@@ -233,7 +234,7 @@ func (c *helloConn) refuse() (int, error) {
 
 // Close closes the connection and releases its charge.
 func (c *helloConn) Close() error {
-	c.memory.close()
+	c.memory.close(c.Conn)
 	return c.Conn.Close()
 }
 
@@ -278,7 +279,7 @@ func (c *headerConn) Read(p []byte) (int, error) {
 
 // Close closes the connection and releases its charge.
 func (c *headerConn) Close() error {
-	c.memory.close()
+	c.memory.close(c.Conn)
 	return c.Conn.Close()
 }
 

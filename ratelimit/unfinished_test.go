@@ -249,11 +249,11 @@ func TestBytesAfterTheHandshakeCostNothing(t *testing.T) {
 func TestChargeAndClose(t *testing.T) {
 	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{}), ClientIP: &ClientIP{}}
 	for range 200 {
-		c := &charge{limiter: u}
+		c, conn := &charge{limiter: u}, &scriptedConn{from: "192.0.2.1"}
 		var closing sync.WaitGroup
-		closing.Go(c.close)
+		closing.Go(func() { c.close(conn) })
 		for _, cost := range []int64{0, 100, 0, 50, 0, 70} {
-			c.set(cost, &scriptedConn{from: "192.0.2.1"})
+			c.set(cost, conn)
 		}
 		closing.Wait()
 	}

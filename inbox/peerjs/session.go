@@ -54,9 +54,9 @@ type session struct {
 	heardAt   time.Duration // when a frame arrived
 	retryAt   time.Duration // when a step of the store is tried again
 	freeFrame time.Duration // when the free frames are used up again
+	buffered  charge        // an incomplete message
 	discard   bool          // acked has to be discarded
 	left      bool          // the client has sent a LEAVE without a recipient
-	buffered  charge        // an incomplete message
 
 	missed atomic.Bool // a recipient was absent since the guard was last asked
 
@@ -64,15 +64,15 @@ type session struct {
 	attended  uint64     // the last of their messages
 
 	mu             sync.Mutex
+	detached       bool            // another session has the id, or none
+	hasLeft        bool            // the connection ended by a close frame
+	news           bool            // the mailbox can have messages that were not written
 	ready          chan struct{}   // closed when the session has a connection, or failed; then nil
 	conn           *websocket.Conn // nil without one
-	detached       bool            // another session has the id, or none
 	lost           time.Time       // when the connection ended
-	hasLeft        bool            // by a close frame
 	grace          *time.Timer     // ends it
 	acked, written uint64          // IDs of messages
 	end            error           // of the claim
-	news           bool            // the mailbox can have messages that were not written
 	probe          *probe          // nil if none is outstanding
 	granted        *grant          // the newcomer that gets the id, if any
 	throttledAt    time.Duration   // when reading was last delayed

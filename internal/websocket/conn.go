@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -29,38 +30,37 @@ var (
 // Conn is a WebSocket connection, made by [Upgrade]. All methods but Start, WakeAt and
 // SetMaxMessageBytes can be called concurrently.
 type Conn struct {
-	conn     net.Conn           // the outermost layer
-	socket   *netconn.FetchConn // of conn; nil if it has none
-	config   *Config
-	handler  Handler
-	protocol string
-	began    time.Time
-	early    []byte // what net/http had read
+	conn    net.Conn           // the outermost layer
+	socket  *netconn.FetchConn // of conn; nil if it has none
+	config  *Config
+	handler Handler
+	began   time.Time
+	early   *[]byte // what net/http had read; nil without it
 
 	// Of the goroutine that reads. Times are as those of now; zero is none.
 	parser    parser
-	buffered  int           // bytes of the parser that the handler accounts for
 	messageBy time.Duration // when the message that has begun must be complete
 	pingAt    time.Duration
 	wakeAt    time.Duration
 	checkAt   time.Duration // when to look whether the client has hung up, in a pause
 	restAt    time.Duration // when reading continues in a new goroutine
-	pings     int           // since something arrived
-	wakes     int           // calls of Woken in a row
+	buffered  int           // bytes of the parser that the handler accounts for
+	dropped   int32         // bytes that arrived since the close frame was sent
+	pings     uint8         // since something arrived
+	wakes     uint8         // calls of Woken in a row
 	heard     bool          // something arrived since the last ping
 	dropping  bool          // what arrives is not parsed
-	dropped   int           // bytes that arrived since the close frame was sent
 
 	writing   sync.Mutex // held during a write
-	closeSent bool
-
-	mu       sync.Mutex
-	cause    error         // why the connection ends
-	closeBy  time.Duration // when it is closed at the latest; zero before a close frame
-	deadline time.Duration // of reading, as it was set last; negative if it has passed
-	waiting  bool          // the goroutine that reads waits, or is about to
-	woken    bool          // Wake was called
-	signal   chan struct{} // ends a pause; nil before the first one
+	mu        sync.Mutex
+	protocol  uint8         // the number of the subprotocol in the configuration; zero without one
+	closeSent bool          // writing guards it, and mu the rest
+	waiting   bool          // the goroutine that reads waits, or is about to
+	woken     bool          // Wake was called
+	cause     error         // why the connection ends
+	closeBy   time.Duration // when it is closed at the latest; zero before a close frame
+	deadline  time.Duration // of reading, as it was set last; negative if it has passed
+	signal    chan struct{} // ends a pause; nil before the first one
 }
 
 // now returns the time since the connection began, which is never zero.
@@ -69,7 +69,11 @@ func (c *Conn) now() time.Duration { return c.since(time.Now()) }
 func (c *Conn) since(t time.Time) time.Duration { return max(0, t.Sub(c.began)) | 1 }
 
 func newConn(conn net.Conn, config *Config, protocol string, early []byte) *Conn {
-	c := &Conn{conn: conn, config: config, protocol: protocol, began: time.Now(), early: early}
+	c := &Conn{conn: conn, config: config, began: time.Now()}
+	c.protocol = uint8(slices.Index(config.Protocols, protocol) + 1)
+	if len(early) > 0 {
+		c.early = &early
+	}
 	if socket, ok := netconn.Find[*netconn.FetchConn](conn); ok {
 		c.socket = socket
 		socket.SetNonblocking()
@@ -80,7 +84,12 @@ func newConn(conn net.Conn, config *Config, protocol string, early []byte) *Conn
 }
 
 // Protocol returns the subprotocol, "" without one.
-func (c *Conn) Protocol() string { return c.protocol }
+func (c *Conn) Protocol() string {
+	if c.protocol == 0 {
+		return ""
+	}
+	return c.config.Protocols[c.protocol-1]
+}
 
 // NetConn returns the hijacked connection, for its addresses and its socket. It must not be read,
 // written or closed.
@@ -104,6 +113,7 @@ func (c *Conn) run(begin func() error) {
 	var err error
 	defer func() {
 		if err == errRest {
+			netconn.ReleaseTLSBuffers(c.conn)
 			go c.run(c.wait) // reading first would let the stack grow
 			return
 		}

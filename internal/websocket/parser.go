@@ -16,12 +16,12 @@ type parser struct {
 
 	state   ws.State
 	inFrame bool // the header of the current frame is complete
-	raw     [ws.MaxHeaderSize]byte
+	isText  bool
 	rawLen  uint8
+	raw     [ws.MaxHeaderSize]byte
 	header  ws.Header
 	parsed  int64 // bytes of the payload
 
-	isText    bool
 	message   []byte // of fragments, and of a frame that is not complete
 	validText int    // bytes of message that are valid UTF-8
 	control   []byte // payload of a control frame that is not complete

@@ -64,7 +64,10 @@ func (c *Conn) startReading() error {
 	if c.config.PingInterval > 0 {
 		c.pingAt = c.now() + c.config.PingInterval
 	}
-	early := c.early
+	if c.early == nil {
+		return nil
+	}
+	early := *c.early
 	c.early = nil
 	return c.handleBytes(early)
 }
@@ -218,7 +221,7 @@ func (c *Conn) handleBytes(b []byte) error {
 	c.heard = true
 	c.postponeRest()
 	if c.isEnding() {
-		if c.dropped += len(b); c.dropped > maxDroppedBytes {
+		if c.dropped += int32(len(b)); c.dropped > maxDroppedBytes {
 			return errEnded
 		}
 	}

@@ -37,17 +37,16 @@ type OnFirstBytes func(peer net.Addr, first []byte)
 // the past. Usually that read has not reached the runtime yet, and then never does.
 type lazyConn struct {
 	net.Conn
+	accepted    time.Time
 	read, write lazyDeadline
 	progress    writeProgress
 	onFirst     OnFirstBytes // nil after the first read
 }
 
 func newLazyConn(c net.Conn, writes *WriteLimit) *lazyConn {
-	now := time.Now()
-	lazy := &lazyConn{Conn: c}
-	lazy.progress.conn, lazy.progress.limit = c, writes
-	lazy.read.set, lazy.read.began = c.SetReadDeadline, now
-	lazy.write.set, lazy.write.began = c.SetWriteDeadline, now
+	lazy := &lazyConn{Conn: c, accepted: time.Now()}
+	lazy.progress.limit = writes
+	lazy.write.isWrite = true
 	return lazy
 }
 
@@ -62,7 +61,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			c.onFirst(c.RemoteAddr(), p[:n])
 			c.onFirst = nil
 		}
-		if n > 0 || err == nil || !c.read.expiredEarly(err) {
+		if n > 0 || err == nil || !c.read.expiredEarly(c, err) {
 			return n, err
 		}
 	}
@@ -81,12 +80,12 @@ func (c *lazyConn) Write(p []byte) (n int, err error) {
 		switch {
 		case err == nil:
 			if waited {
-				c.progress.endedAt(c.write.now())
+				c.progress.endedAt(c.now())
 			}
 			return n, nil
-		case c.write.expiredEarly(err):
-		case began != 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.progress.continues(began, c.write.now()) &&
-			(c.setCheck() != 0 || c.write.expiredEarly(err)): // a deadline can have been set meanwhile
+		case c.write.expiredEarly(c, err):
+		case began != 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.progress.continues(c.Conn, began, c.now()) &&
+			(c.setCheck() != 0 || c.write.expiredEarly(c, err)): // a deadline can have been set meanwhile
 			waited = true
 		default:
 			return n, err
@@ -101,18 +100,21 @@ func (c *lazyConn) setCheck() time.Duration {
 	if interval <= 0 {
 		return 0
 	}
-	return c.write.setDefault(interval)
+	return c.write.setDefault(c, interval)
 }
 
-func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.move(t) }
-func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.move(t) }
+func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.move(c, t) }
+func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.move(c, t) }
 
 func (c *lazyConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.read.move(t), c.write.move(t))
+	return errors.Join(c.read.move(c, t), c.write.move(c, t))
 }
 
 // Accepted returns when the connection was accepted.
-func (c *lazyConn) Accepted() time.Time { return c.read.began }
+func (c *lazyConn) Accepted() time.Time { return c.accepted }
+
+// now returns the time since the connection was accepted, which is never 0.
+func (c *lazyConn) now() time.Duration { return time.Since(c.accepted) | 1 }
 
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }
@@ -122,11 +124,9 @@ func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 // negative one has passed. Each is written before the other is read, so that of two
 // concurrent calls at least one sees the change of the other.
 type lazyDeadline struct {
-	set   func(time.Time) error
-	began time.Time
-
 	wanted, armed atomic.Int64 // a wanted deadline that setDefault chose is odd
 	busy          atomic.Int32 // calls in progress, which only the runtime can end
+	isWrite       bool
 
 	mu sync.Mutex // held while arming
 }
@@ -143,10 +143,10 @@ func (d *lazyDeadline) begin() bool {
 
 func (d *lazyDeadline) end() { d.busy.Add(-1) }
 
-func (d *lazyDeadline) move(t time.Time) error {
+func (d *lazyDeadline) move(c *lazyConn, t time.Time) error {
 	wanted := int64(0)
 	if !t.IsZero() {
-		wanted = int64(t.Sub(d.began)) &^ 1
+		wanted = int64(t.Sub(c.accepted)) &^ 1
 		if wanted <= 0 {
 			wanted = -1
 		}
@@ -157,27 +157,24 @@ func (d *lazyDeadline) move(t time.Time) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.advanceLocked()
+	return d.advanceLocked(c)
 }
-
-// now returns the time since the connection was accepted, which is never 0.
-func (d *lazyDeadline) now() time.Duration { return time.Since(d.began) | 1 }
 
 // setDefault gives a call without a deadline a default one, and returns the time; 0 if the call
 // has a deadline.
-func (d *lazyDeadline) setDefault(limit time.Duration) time.Duration {
+func (d *lazyDeadline) setDefault(c *lazyConn, limit time.Duration) time.Duration {
 	wanted := d.wanted.Load()
 	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
 		return 0
 	}
-	now := d.now()
+	now := c.now()
 	if !d.wanted.CompareAndSwap(wanted, int64(now+limit)|1) {
 		return 0 // a deadline that is set concurrently wins
 	}
 	if d.armedTooLate() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		_ = d.advanceLocked() // the connection is closed; the call will return the error
+		_ = d.advanceLocked(c) // the connection is closed; the call will return the error
 	}
 	return now
 }
@@ -189,9 +186,9 @@ func (d *lazyDeadline) armedTooLate() bool {
 }
 
 // advanceLocked arms the wanted deadline if it is earlier than the armed one.
-func (d *lazyDeadline) advanceLocked() error {
+func (d *lazyDeadline) advanceLocked(c *lazyConn) error {
 	for d.armedTooLate() {
-		if err := d.armLocked(d.wanted.Load()); err != nil {
+		if err := d.armLocked(c, d.wanted.Load()); err != nil {
 			return err
 		}
 	}
@@ -200,13 +197,13 @@ func (d *lazyDeadline) advanceLocked() error {
 
 // expiredEarly reports whether err is a timeout before the wanted deadline. If so, it arms the
 // next one.
-func (d *lazyDeadline) expiredEarly(err error) bool {
+func (d *lazyDeadline) expiredEarly(c *lazyConn, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now, wanted := int64(time.Since(d.began)), d.wanted.Load()
+	now, wanted := int64(time.Since(c.accepted)), d.wanted.Load()
 	if wanted != 0 && now >= wanted {
 		return false
 	}
@@ -214,16 +211,20 @@ func (d *lazyDeadline) expiredEarly(err error) bool {
 	if wanted != 0 {
 		next = min(wanted, now+int64(deadlineTick))
 	}
-	if d.armLocked(next) != nil {
+	if d.armLocked(c, next) != nil {
 		return false
 	}
-	return d.advanceLocked() == nil
+	return d.advanceLocked(c) == nil
 }
 
-func (d *lazyDeadline) armLocked(since int64) error {
+func (d *lazyDeadline) armLocked(c *lazyConn, since int64) error {
 	d.armed.Store(since)
-	if since == 0 {
-		return d.set(time.Time{})
+	t := time.Time{}
+	if since != 0 {
+		t = c.accepted.Add(time.Duration(since))
 	}
-	return d.set(d.began.Add(time.Duration(since)))
+	if d.isWrite {
+		return c.Conn.SetWriteDeadline(t)
+	}
+	return c.Conn.SetReadDeadline(t)
 }

@@ -14,12 +14,20 @@ import (
 func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
-	c, set = newLazyConn(near, &WriteLimit{}), new(int)
-	count := func(f func(time.Time) error) func(time.Time) error {
-		return func(t time.Time) error { *set++; return f(t) }
-	}
-	c.read.set, c.write.set = count(near.SetReadDeadline), count(near.SetWriteDeadline)
-	return c, set
+	counting := &countingConn{Conn: near}
+	return newLazyConn(counting, &WriteLimit{}), &counting.set
+}
+
+// countingConn counts the deadlines that are set.
+type countingConn struct {
+	net.Conn
+	set int
+}
+
+func (c *countingConn) SetReadDeadline(t time.Time) error { c.set++; return c.Conn.SetReadDeadline(t) }
+func (c *countingConn) SetWriteDeadline(t time.Time) error {
+	c.set++
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func TestAccepted(t *testing.T) {

@@ -35,7 +35,6 @@ func (l *WriteLimit) interval() time.Duration { return l.Timeout / 10 }
 // durations since the connection was accepted.
 type writeProgress struct {
 	limit   *WriteLimit
-	conn    net.Conn
 	written atomic.Int64 // bytes that the kernel has accepted
 
 	mu     sync.Mutex
@@ -45,8 +44,8 @@ type writeProgress struct {
 }
 
 // continues reports whether a write that began at one time and waits at another can continue.
-func (w *writeProgress) continues(began, now time.Duration) bool {
-	received, known := acknowledgedBytes(w.conn)
+func (w *writeProgress) continues(c net.Conn, began, now time.Duration) bool {
+	received, known := acknowledgedBytes(c)
 	if !known {
 		received = w.written.Load()
 	}
