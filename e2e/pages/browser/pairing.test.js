@@ -66,6 +66,16 @@ async function untilState(state) {
   return pairing.digits;
 }
 
+/** Runs in the page: waits until the mailbox of a code is released. @param {{origin: string, code: string}} used */
+async function untilReleased({origin, code}) {
+  const {Inbox} = await import(`${origin}/inbox.js`);
+  const {codeMailbox} = await import(`${origin}/code.js`);
+  const probe = new Inbox(`${origin}/inbox`, {name: 'probe', password: 'probe'});
+  const knock = () => probe.send(codeMailbox(code), {kind: 'probe'}).then(() => '', (/** @type {any} */ error) => error.code);
+  while (await knock() !== 'no-inbox') await new Promise(resolve => setTimeout(resolve, 50));
+  probe.close();
+}
+
 for (const [ownerName, joinerName] of [['Chromium', 'Firefox'], ['Firefox', 'Chromium']]) {
   test(`${joinerName} enters the code of ${ownerName}`, {skip}, async () => {
     const [owner, joiner] = [pages[ownerName], pages[joinerName]];
@@ -79,6 +89,7 @@ for (const [ownerName, joinerName] of [['Chromium', 'Firefox'], ['Firefox', 'Chr
     await owner.evaluate((/** @type {string} */ link) => /** @type {any} */ (window).pairing.letIn(link), link);
     await joiner.evaluate(untilState, 'let-in');
     assert.equal(await joiner.evaluate(() => /** @type {any} */ (window).pairing.link), link);
+    await joiner.evaluate(untilReleased, {origin: server.origin, code}); // the owner does not wait for it
     assert.equal(await joiner.evaluate(enterCode, {origin: server.origin, text}), 'wrong-code', 'the code is used');
   });
 }
