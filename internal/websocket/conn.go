@@ -37,7 +37,7 @@ type Conn struct {
 	began    time.Time
 	early    []byte // what net/http had read
 
-	// Of the goroutine that reads. Times are as those of now; zero is none.
+	// Of the goroutine that reads, or of TryWake. Times are as those of now; zero is none.
 	parser    parser
 	buffered  int           // bytes of the parser that the handler accounts for
 	messageBy time.Duration // when the message that has begun must be complete
@@ -51,8 +51,11 @@ type Conn struct {
 	dropping  bool          // what arrives is not parsed
 	dropped   int           // bytes that arrived since the close frame was sent
 
+	handling sync.Mutex // held while a method of the handler can run
+
 	writing   sync.Mutex // held during a write
 	closeSent bool
+	unwritten []byte // of WriteEarly
 
 	mu       sync.Mutex
 	cause    error         // why the connection ends
@@ -102,7 +105,9 @@ func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
 // run reads until the connection ends, or rests. What begins the reading comes first.
 func (c *Conn) run(begin func() error) {
 	var err error
+	c.handling.Lock()
 	defer func() {
+		defer c.handling.Unlock()
 		if err == errRest {
 			go c.run(c.wait) // reading first would let the stack grow
 			return
@@ -175,6 +180,47 @@ func (c *Conn) Wake() {
 		_ = c.reading().SetReadDeadline(c.began) // fails on a closed connection
 	}
 	c.signalLocked()
+}
+
+// TryWake calls [Nimble] WokenEarly in the goroutine of the caller, unless another method of the
+// handler runs or a write is in progress, and does what Wake does if it returns false. It does not
+// wait, and costs less than to wake the goroutine of the connection. The handler must be Nimble.
+func (c *Conn) TryWake() {
+	if !c.wakeEarly() {
+		c.Wake()
+	}
+}
+
+func (c *Conn) wakeEarly() bool {
+	if !c.lockEarly() {
+		return false
+	}
+	isDone := false
+	defer func() { // also after a panic, which is the caller's
+		c.mu.Lock()
+		if c.waiting {
+			c.setDeadlineLocked(c.nextDeadlineLocked())
+		}
+		c.mu.Unlock()
+		c.endEarlyWrites()
+		c.handling.Unlock()
+	}()
+	isDone = c.handler.(Nimble).WokenEarly()
+	return isDone
+}
+
+// lockEarly reports whether the connection waits, and then keeps it from doing anything else.
+func (c *Conn) lockEarly() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.waiting || c.cause != nil || c.socket == nil || !c.socket.CanDefer() || !c.handling.TryLock() {
+		return false
+	}
+	if !c.writing.TryLock() {
+		c.handling.Unlock()
+		return false
+	}
+	return true
 }
 
 // WakeAt makes the goroutine of the connection call [Handler] Woken at a time, and replaces an

@@ -101,7 +101,9 @@ func (c *Conn) wait() error {
 			c.postponeRest()
 			continue
 		}
+		c.handling.Unlock()
 		err := c.socket.Fetch()
+		c.handling.Lock()
 		c.endWait()
 		if !isTimeout(err) {
 			return err
@@ -137,16 +139,21 @@ func (c *Conn) prepareWait() bool {
 		return false
 	}
 	c.wakes, c.waiting = 0, true
+	c.setDeadlineLocked(next)
+	return true
+}
+
+// setDeadlineLocked sets a deadline of reading; zero is none.
+func (c *Conn) setDeadlineLocked(next time.Duration) {
 	switch {
 	case next != 0 && (c.deadline <= 0 || next < c.deadline):
 		_ = c.reading().SetReadDeadline(c.began.Add(next)) // fails on a closed connection, as reading will
 	case next == 0 && c.deadline < 0:
 		_ = c.reading().SetReadDeadline(time.Time{})
 	default:
-		return true
+		return
 	}
 	c.deadline = next
-	return true
 }
 
 func (c *Conn) nextDeadlineLocked() (next time.Duration) {
