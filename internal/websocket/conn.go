@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,6 +65,8 @@ type Conn struct {
 	waiting  bool          // the goroutine that reads waits, or is about to
 	woken    bool          // Wake was called
 	signal   chan struct{} // ends a pause; nil before the first one
+
+	aborted atomic.Bool
 }
 
 // now returns the time since the connection began, which is never zero.
@@ -158,6 +161,10 @@ func (c *Conn) isEnding() bool {
 // abort ends the connection without a close frame. The goroutine that reads closes it.
 func (c *Conn) abort(cause error) {
 	c.begin(cause)
+	c.aborted.Store(true)
+	c.mu.Lock()
+	c.signalLocked()
+	c.mu.Unlock()
 	if c.socket != nil {
 		c.socket.Close() // layers above can wait for a write
 		return
@@ -241,7 +248,13 @@ func (c *Conn) reading() net.Conn {
 	return c.conn
 }
 
-// signalLocked wakes pause.
+func (c *Conn) makeSignalLocked() {
+	if c.signal == nil {
+		c.signal = make(chan struct{}, 1)
+	}
+}
+
+// signalLocked wakes pause and awaitHangUp.
 func (c *Conn) signalLocked() {
 	select {
 	case c.signal <- struct{}{}:
@@ -263,9 +276,7 @@ func (c *Conn) takeWoken() bool {
 // which reading would not notice before the frames that precede the end were handled.
 func (c *Conn) pause(d time.Duration) error {
 	c.mu.Lock()
-	if c.signal == nil {
-		c.signal = make(chan struct{}, 1)
-	}
+	c.makeSignalLocked()
 	c.mu.Unlock()
 	began := c.now()
 	until := began + d

@@ -242,7 +242,28 @@ func (c *Conn) handleBytes(b []byte) error {
 		}
 	}
 	c.followMessage()
+	if c.dropping && c.parser.header.Length > maxDroppedBytes {
+		return c.awaitHangUp()
+	}
 	return nil
+}
+
+// awaitHangUp waits until the client closes the connection, or the time for that is over. It reads
+// nothing: the rest of the frame is more than what is dropped, so the connection would be reset
+// before the client has seen the close frame, after much work.
+func (c *Conn) awaitHangUp() error {
+	c.mu.Lock()
+	c.makeSignalLocked()
+	until := c.closeBy
+	c.mu.Unlock()
+	c.wakeAt = 0
+	for t := c.now(); t < until && !c.aborted.Load(); t = c.now() {
+		if err := c.checkPeer(t); err != nil {
+			return err
+		}
+		c.sleep(until - t)
+	}
+	return errEnded
 }
 
 // followMessage sets the deadline of a message that has begun, and accounts for its memory.
