@@ -27,7 +27,8 @@ const (
 )
 
 // session is a client with an id. It outlives its connection for as long as the id is kept. The
-// methods of [websocket.Handler] run one at a time, in the goroutine of the connection.
+// methods of [websocket.Handler] run one at a time: in the goroutine of the connection, except
+// WokenEarly.
 type session struct {
 	h     *Handler
 	id    string // the end of the name
@@ -46,7 +47,7 @@ type session struct {
 	r         *http.Request // detached
 	leave     func()
 
-	// Of the goroutine of the connection. Times are as those of Handler.now; zero is none.
+	// Of the methods of websocket.Handler. Times are as those of Handler.now; zero is none.
 
 	pingID    uint64        // that the outstanding ping has; 0: none
 	pingedAt  time.Duration // when it was sent
@@ -57,6 +58,7 @@ type session struct {
 	buffered  charge        // an incomplete message
 	discard   bool          // acked has to be discarded
 	left      bool          // the client has sent a LEAVE without a recipient
+	early     bool          // WokenEarly runs
 
 	missed atomic.Bool // a recipient was absent since the guard was last asked
 
@@ -212,6 +214,7 @@ func (s *session) notify(epoch uint64, end error) {
 		s.mu.Unlock()
 		return
 	}
+	isKnown := s.news && end == nil
 	s.news = true
 	if end != nil && s.end == nil {
 		s.end = end
@@ -219,8 +222,11 @@ func (s *session) notify(epoch uint64, end error) {
 	conn, lost := s.conn, !s.lost.IsZero()
 	s.mu.Unlock()
 	switch {
+	case conn != nil && isKnown: // a pong, or a time, lets proceed look into the mailbox
+	case conn != nil && !s.h.Shared:
+		conn.TryWake()
 	case conn != nil:
-		conn.Wake()
+		conn.Wake() // the store can take a while
 	case lost && (end != nil || s.h.Shared):
 		go s.h.attendLost(s)
 	}
@@ -247,15 +253,29 @@ func (s *session) Woken() {
 	if s.isOver() {
 		return
 	}
-	s.mu.Lock()
-	end := s.end
-	s.mu.Unlock()
-	if end != nil {
+	if end := s.ended(); end != nil {
 		s.lostClaim(end)
 		return
 	}
 	s.retryAt = 0
 	s.proceed()
+}
+
+// WokenEarly hands out messages in the goroutine of their sender, if that takes no time.
+func (s *session) WokenEarly() bool {
+	if s.isOver() || s.ended() != nil || s.discard || s.retryAt != 0 {
+		return false
+	}
+	s.early = true
+	defer func() { s.early = false }()
+	return (!s.takeNews() || s.handOut()) && s.schedule()
+}
+
+// ended returns why the claim has ended, or nil.
+func (s *session) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
 }
 
 // proceed acknowledges, hands out messages, and looks when it is needed again.
@@ -268,6 +288,14 @@ func (s *session) proceed() {
 	} else {
 		s.ping()
 	}
+	if !s.schedule() {
+		s.conn.Close(websocket.GoingAway, "no answer to pings")
+	}
+}
+
+// schedule lets Woken be called when something is due. It reports false if a ping was not answered
+// in time.
+func (s *session) schedule() bool {
 	next := s.retryAt
 	if s.pingDue != 0 && (next == 0 || s.pingDue < next) {
 		next = s.pingDue
@@ -275,8 +303,7 @@ func (s *session) proceed() {
 	if s.pingID != 0 {
 		due := max(s.pingedAt, s.heardAt) + s.h.timing.ack
 		if s.h.now() >= due {
-			s.conn.Close(websocket.GoingAway, "no answer to pings")
-			return
+			return false
 		}
 		if next == 0 || due < next {
 			next = due
@@ -287,6 +314,7 @@ func (s *session) proceed() {
 	} else {
 		s.conn.WakeAt(s.h.began.Add(next))
 	}
+	return true
 }
 
 // lostClaim ends a connection whose id another node has. An id that ended otherwise, as in a store
@@ -350,8 +378,9 @@ func (s *session) reclaim() error {
 	return err
 }
 
-// handOut writes the messages that wait, and a ping that acknowledges them.
-func (s *session) handOut() {
+// handOut writes the messages that wait, and a ping that acknowledges them. It reports false if
+// WokenEarly cannot do that.
+func (s *session) handOut() bool {
 	for !s.isOver() {
 		acked, written := s.progress()
 		if written-acked >= inbox.Window {
@@ -366,24 +395,34 @@ func (s *session) handOut() {
 		case err == nil:
 			continue
 		case errors.Is(err, inbox.ErrEmpty):
+		case s.early:
+			s.postpone()
+			return false
 		case errors.Is(err, inbox.ErrStoreUnavailable), errors.Is(err, errNoMemory):
 			s.postpone()
 			s.retryAt = s.h.now() + retryEvery
 		case errors.Is(err, inbox.ErrClaimEnded):
 			s.lostClaim(err)
-			return
+			return true
 		default: // the connection or the server ends
-			return
+			return true
 		}
 		break
 	}
 	s.ping()
+	return true
 }
 
-var errNoMemory = errors.New("no memory for a large frame")
+var (
+	errNoMemory = errors.New("no memory for a large frame")
+	errLater    = errors.New("this can take a while")
+)
 
 // take writes a message, unless it is one of another node.
 func (s *session) take(m inbox.Message) error {
+	if s.early && (isControl(m) || len(m.Body) > freeBytes) {
+		return errLater
+	}
 	if isControl(m) {
 		s.handleControl(m)
 		s.advance(m.ID, true)
@@ -399,9 +438,21 @@ func (s *session) take(m inbox.Message) error {
 	s.advance(m.ID, false)
 	if acked, _ := s.progress(); s.pingID == 0 && m.ID-acked >= pingEvery {
 		s.expectPong(m.ID)
-		return s.conn.WriteAndPing(m.Body, binary.BigEndian.AppendUint64(nil, m.ID))
+		return s.write(m.Body, binary.BigEndian.AppendUint64(nil, m.ID))
 	}
-	return s.conn.Write(websocket.Text, m.Body)
+	return s.write(m.Body, nil)
+}
+
+// write writes a frame and a ping, unless one of them is nil.
+func (s *session) write(text, ping []byte) error {
+	if !s.early {
+		return s.conn.WriteAndPing(text, ping)
+	}
+	hasRoom, err := s.conn.WriteEarly(text, ping)
+	if err == nil && !hasRoom {
+		err = errLater
+	}
+	return err
 }
 
 // expectPong notes that a ping with an ID is being sent.
@@ -434,7 +485,7 @@ func (s *session) ping() {
 		return
 	}
 	s.expectPong(written)
-	_ = s.conn.Ping(binary.BigEndian.AppendUint64(nil, written)) // an error ends the connection
+	_ = s.write(nil, binary.BigEndian.AppendUint64(nil, written)) // an error ends the connection
 }
 
 // Pong acknowledges the messages through the ID of the outstanding ping: they have arrived in the

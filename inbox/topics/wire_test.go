@@ -1,8 +1,10 @@
 package topics
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -252,4 +254,50 @@ func TestLeaveInAnyOrder(t *testing.T) {
 	if stats := s.Stats(); stats.Topics != 2 || stats.Members != 2 {
 		t.Errorf("got %d topics and %d members, want 2 and 2", stats.Topics, stats.Members)
 	}
+}
+
+// TestRoomLosesNothing lets the eight members of a room of Trystero publish at once. Each must
+// receive the frames of every other one, in their order; all of them fit into a queue.
+func TestRoomLosesNothing(t *testing.T) {
+	const members, frames = 8, 100
+	s := newTestServer(t, Config{}, Limits{})
+	var room [members]*client
+	for i := range room {
+		room[i] = s.dial(t)
+		room[i].send(`{"type":"subscribe","topic":"room"}`)
+	}
+	eventually(t, "all have joined", func() bool { return s.Stats().Members == members })
+	var running sync.WaitGroup
+	for i, c := range room {
+		running.Go(func() {
+			for n := range frames {
+				c.send(fmt.Sprintf(`{"type":"publish","topic":"room","payload":"%d %d %s"}`, i, n, strings.Repeat("x", 200)))
+			}
+		})
+		running.Go(func() {
+			var next [members]int
+			for done := 0; done < members-1; {
+				f, err := c.read()
+				var from, n int
+				if err == nil && f.Header.OpCode == ws.OpText {
+					_, rest, _ := strings.Cut(string(f.Payload), `"payload":"`)
+					_, err = fmt.Sscanf(rest, "%d %d", &from, &n)
+				}
+				switch {
+				case err != nil:
+					t.Errorf("member %d: %v; has received %v of each", i, err, next)
+					return
+				case f.Header.OpCode != ws.OpText || from == i:
+					continue
+				case n != next[from]:
+					t.Errorf("member %d: got frame %d of member %d, want %d", i, n, from, next[from])
+					return
+				}
+				if next[from]++; next[from] == frames {
+					done++
+				}
+			}
+		})
+	}
+	running.Wait()
 }

@@ -19,17 +19,19 @@ func FetchListener(inner net.Listener) net.Listener {
 // read until they return ErrWouldBlock, and the connection then waits in Fetch, at the bottom of
 // the stack. Peeking at the socket instead would miss records that TLS has read already.
 //
-// SetNonblocking, Read and Fetch must not be called concurrently. Close, Write and the deadlines can be called
-// at any time. The read deadline of a FetchConn ends Fetch.
+// SetNonblocking, Read and Fetch must not be called concurrently, nor SetNonblocking and Write.
+// Otherwise Close, Write and the deadlines can be called at any time. The read deadline of a
+// FetchConn ends Fetch.
 type FetchConn struct {
 	net.Conn
 	raw         syscall.RawConn // nil if the connection has none
 	receive     func(fd uintptr) bool
 	nonblocking bool
 
-	buffer *fetchBuffer // nil without bytes
-	unread []byte       // of buffer
-	err    error        // of the last receive, which ends the stream
+	buffer   *fetchBuffer // nil without bytes
+	unread   []byte       // of buffer
+	err      error        // of the last receive, which ends the stream
+	deferred *[]byte      // of Defer; nil without it
 }
 
 // fetchBytes is how much one Fetch receives at most.

@@ -25,9 +25,9 @@ func (c *FetchConn) initReceive() {
 // ended. The buffer exists only during the call.
 func (c *FetchConn) receiveNow(fd uintptr) bool {
 	buffer := fetchBuffers.Get().(*fetchBuffer)
-	n, err := syscall.Read(int(fd), buffer[:])
+	n, err := readNow(fd, buffer[:])
 	for err == syscall.EINTR {
-		n, err = syscall.Read(int(fd), buffer[:])
+		n, err = readNow(fd, buffer[:])
 	}
 	c.received(buffer, n)
 	switch {

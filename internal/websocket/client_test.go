@@ -216,6 +216,14 @@ func (c *testClient) wantClose(code uint16) (reason string) {
 	}
 }
 
+// hangUp closes the connection below TLS, which waits for the writes in progress.
+func (c *testClient) hangUp() {
+	if over, ok := c.conn.(*tls.Conn); ok {
+		over.NetConn().Close()
+	}
+	c.conn.Close()
+}
+
 func (c *testClient) wantEnd() {
 	c.t.Helper()
 	if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,7 +38,7 @@ type Conn struct {
 	began   time.Time
 	early   *[]byte // what net/http had read; nil without it
 
-	// Of the goroutine that reads. Times are as those of now; zero is none.
+	// Of the goroutine that reads, or of TryWake. Times are as those of now; zero is none.
 	parser    parser
 	messageBy time.Duration // when the message that has begun must be complete
 	pingAt    time.Duration
@@ -51,7 +52,11 @@ type Conn struct {
 	heard     bool          // something arrived since the last ping
 	dropping  bool          // what arrives is not parsed
 
+	handling sync.Mutex // held while a method of the handler can run
+
 	writing   sync.Mutex // held during a write
+	unwritten []byte     // of WriteEarly
+
 	mu        sync.Mutex
 	protocol  uint8         // the number of the subprotocol in the configuration; zero without one
 	closeSent bool          // writing guards it, and mu the rest
@@ -61,6 +66,8 @@ type Conn struct {
 	closeBy   time.Duration // when it is closed at the latest; zero before a close frame
 	deadline  time.Duration // of reading, as it was set last; negative if it has passed
 	signal    chan struct{} // ends a pause; nil before the first one
+
+	aborted atomic.Bool
 }
 
 // now returns the time since the connection began, which is never zero.
@@ -111,7 +118,9 @@ func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
 // run reads until the connection ends, or rests. What begins the reading comes first.
 func (c *Conn) run(begin func() error) {
 	var err error
+	c.handling.Lock()
 	defer func() {
+		defer c.handling.Unlock()
 		if err == errRest {
 			netconn.ReleaseTLSBuffers(c.conn)
 			go c.run(c.wait) // reading first would let the stack grow
@@ -163,6 +172,10 @@ func (c *Conn) isEnding() bool {
 // abort ends the connection without a close frame. The goroutine that reads closes it.
 func (c *Conn) abort(cause error) {
 	c.begin(cause)
+	c.aborted.Store(true)
+	c.mu.Lock()
+	c.signalLocked()
+	c.mu.Unlock()
 	if c.socket != nil {
 		c.socket.Close() // layers above can wait for a write
 		return
@@ -187,6 +200,47 @@ func (c *Conn) Wake() {
 	c.signalLocked()
 }
 
+// TryWake calls [Nimble] WokenEarly in the goroutine of the caller, unless another method of the
+// handler runs or a write is in progress, and does what Wake does if it returns false. It does not
+// wait, and costs less than to wake the goroutine of the connection. The handler must be Nimble.
+func (c *Conn) TryWake() {
+	if !c.wakeEarly() {
+		c.Wake()
+	}
+}
+
+func (c *Conn) wakeEarly() bool {
+	if !c.lockEarly() {
+		return false
+	}
+	isDone := false
+	defer func() { // also after a panic, which is the caller's
+		c.mu.Lock()
+		if c.waiting {
+			c.setDeadlineLocked(c.nextDeadlineLocked())
+		}
+		c.mu.Unlock()
+		c.endEarlyWrites()
+		c.handling.Unlock()
+	}()
+	isDone = c.handler.(Nimble).WokenEarly()
+	return isDone
+}
+
+// lockEarly reports whether the connection waits, and then keeps it from doing anything else.
+func (c *Conn) lockEarly() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.waiting || c.cause != nil || c.socket == nil || !c.socket.CanDefer() || !c.handling.TryLock() {
+		return false
+	}
+	if !c.writing.TryLock() {
+		c.handling.Unlock()
+		return false
+	}
+	return true
+}
+
 // WakeAt makes the goroutine of the connection call [Handler] Woken at a time, and replaces an
 // earlier call; the zero time is never. Only the methods of the handler can call it. It needs no
 // timer of its own.
@@ -205,7 +259,13 @@ func (c *Conn) reading() net.Conn {
 	return c.conn
 }
 
-// signalLocked wakes pause.
+func (c *Conn) makeSignalLocked() {
+	if c.signal == nil {
+		c.signal = make(chan struct{}, 1)
+	}
+}
+
+// signalLocked wakes pause and awaitHangUp.
 func (c *Conn) signalLocked() {
 	select {
 	case c.signal <- struct{}{}:
@@ -227,9 +287,7 @@ func (c *Conn) takeWoken() bool {
 // which reading would not notice before the frames that precede the end were handled.
 func (c *Conn) pause(d time.Duration) error {
 	c.mu.Lock()
-	if c.signal == nil {
-		c.signal = make(chan struct{}, 1)
-	}
+	c.makeSignalLocked()
 	c.mu.Unlock()
 	began := c.now()
 	until := began + d

@@ -133,6 +133,40 @@ func TestMessageTooBig(t *testing.T) {
 	c.wantClose(MessageTooBig)
 }
 
+// TestHugeFrame sends a frame that is much too large, of which little is read.
+func TestHugeFrame(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		for _, hangsUp := range []bool{true, false} {
+			s, handlers := recordedServer(t, transport, Config{MaxMessageBytes: 1000, CloseTimeout: time.Second})
+			c := s.dial(t)
+			h := <-handlers
+			const size = 1 << 30
+			began, sent, chunk := time.Now(), make(chan int), make([]byte, 1<<20)
+			c.send(appendLength([]byte{fin | opText}, size, 0x80))
+			go func() {
+				n := 0
+				for err := error(nil); err == nil && n < size; n += len(chunk) {
+					_, err = c.conn.Write(chunk)
+				}
+				sent <- n
+			}()
+			if first, payload, err := c.readFrame(); first != fin|opClose || !strings.HasPrefix(payload, closePayload(MessageTooBig, "")) {
+				t.Errorf("got %#x %q, %v, want a close frame with 1009", first, cut(payload), err)
+			}
+			if hangsUp {
+				c.hangUp()
+			}
+			wantCloseError(t, h.end(t), CloseError{Code: MessageTooBig, Reason: "the message is too large"})
+			if after := time.Since(began); !hangsUp && after < time.Second {
+				t.Errorf("closed after %v, when the client can have missed the close frame", after)
+			}
+			if n := <-sent; n >= size {
+				t.Errorf("all %d bytes were read", n)
+			}
+		}
+	})
+}
+
 func TestConnectionBreaks(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		s, handlers := recordedServer(t, transport, Config{})

@@ -104,7 +104,9 @@ func (c *Conn) wait() error {
 			c.postponeRest()
 			continue
 		}
+		c.handling.Unlock()
 		err := c.socket.Fetch()
+		c.handling.Lock()
 		c.endWait()
 		if !isTimeout(err) {
 			return err
@@ -140,16 +142,21 @@ func (c *Conn) prepareWait() bool {
 		return false
 	}
 	c.wakes, c.waiting = 0, true
+	c.setDeadlineLocked(next)
+	return true
+}
+
+// setDeadlineLocked sets a deadline of reading; zero is none.
+func (c *Conn) setDeadlineLocked(next time.Duration) {
 	switch {
 	case next != 0 && (c.deadline <= 0 || next < c.deadline):
 		_ = c.reading().SetReadDeadline(c.began.Add(next)) // fails on a closed connection, as reading will
 	case next == 0 && c.deadline < 0:
 		_ = c.reading().SetReadDeadline(time.Time{})
 	default:
-		return true
+		return
 	}
 	c.deadline = next
-	return true
 }
 
 func (c *Conn) nextDeadlineLocked() (next time.Duration) {
@@ -238,7 +245,28 @@ func (c *Conn) handleBytes(b []byte) error {
 		}
 	}
 	c.followMessage()
+	if c.dropping && c.parser.header.Length > maxDroppedBytes {
+		return c.awaitHangUp()
+	}
 	return nil
+}
+
+// awaitHangUp waits until the client closes the connection, or the time for that is over. It reads
+// nothing: the rest of the frame is more than what is dropped, so the connection would be reset
+// before the client has seen the close frame, after much work.
+func (c *Conn) awaitHangUp() error {
+	c.mu.Lock()
+	c.makeSignalLocked()
+	until := c.closeBy
+	c.mu.Unlock()
+	c.wakeAt = 0
+	for t := c.now(); t < until && !c.aborted.Load(); t = c.now() {
+		if err := c.checkPeer(t); err != nil {
+			return err
+		}
+		c.sleep(until - t)
+	}
+	return errEnded
 }
 
 // followMessage sets the deadline of a message that has begun, and accounts for its memory.

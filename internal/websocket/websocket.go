@@ -63,6 +63,14 @@ type Buffering interface {
 	Buffer(more int) bool
 }
 
+// Nimble is a [Handler] that can do with little what Woken does.
+type Nimble interface {
+	// WokenEarly is called by [Conn.TryWake], while no method of the handler runs. It must not
+	// wait, and writes with [Conn.WriteEarly] only. It reports whether everything is done;
+	// otherwise Woken follows.
+	WokenEarly() bool
+}
+
 // Config has what all connections of a kind share. It must not change after the first use.
 type Config struct {
 	// Protocols are the subprotocols of the server. The first that a client offers of them is

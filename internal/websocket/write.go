@@ -1,8 +1,10 @@
 package websocket
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -61,20 +63,65 @@ func (c *Conn) Write(kind Kind, parts ...[]byte) error {
 	return c.writeFrame(op, parts...)
 }
 
-// WriteAndPing sends a Text and, with the same write to the kernel, a ping. It is otherwise like
-// [Conn.Write] and [Conn.Ping].
+// WriteAndPing sends a Text and, with the same write to the kernel, a ping, unless one of them is
+// nil. It is otherwise like [Conn.Write] and [Conn.Ping].
 func (c *Conn) WriteAndPing(text, ping []byte) error {
 	b := frameBuffers.Get().(*frameBuffer)
 	defer b.release()
-	b.bytes = b.bytes[:0]
-	b.add(ws.OpText, text)
-	b.add(ws.OpPing, ping)
+	b.set(text, ping)
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.closeSent {
 		return ErrClosing
 	}
 	return c.write(b.bytes)
+}
+
+// set makes the buffer a Text and a ping, unless one of them is nil.
+func (b *frameBuffer) set(text, ping []byte) {
+	b.bytes = b.bytes[:0]
+	if text != nil {
+		b.add(ws.OpText, text)
+	}
+	if ping != nil {
+		b.add(ws.OpPing, ping)
+	}
+}
+
+// WriteEarly is WriteAndPing for [Nimble] WokenEarly, which alone can call it. It does not wait: what
+// the kernel has no room for is written by another goroutine. Then hasRoom is false, and nothing
+// more should be written early.
+func (c *Conn) WriteEarly(text, ping []byte) (hasRoom bool, err error) {
+	if c.closeSent {
+		return false, ErrClosing
+	}
+	b := frameBuffers.Get().(*frameBuffer)
+	defer b.release()
+	b.set(text, ping)
+	c.socket.Defer(&c.unwritten)
+	_, err = c.conn.Write(b.bytes)
+	c.socket.Defer(nil)
+	if err != nil {
+		c.abort(err)
+	}
+	return len(c.unwritten) == 0, err
+}
+
+// endEarlyWrites allows other writes, if need be after what WriteEarly has not written.
+func (c *Conn) endEarlyWrites() {
+	if len(c.unwritten) == 0 {
+		c.writing.Unlock()
+		return
+	}
+	go func() {
+		defer c.writing.Unlock()
+		rest, layer := c.unwritten, c.conn
+		c.unwritten = nil
+		if over, ok := netconn.Find[*tls.Conn](c.conn); ok {
+			layer = over.NetConn() // the rest is encrypted
+		}
+		_ = c.writeTo(layer, rest) // an error ends the connection
+	}()
 }
 
 // Ping sends a ping with a payload of 125 bytes or less, whose pong [Handler] Pong is called with.
@@ -156,12 +203,15 @@ func (c *Conn) writeFrame(op ws.OpCode, parts ...[]byte) error {
 	return c.write(b.bytes)
 }
 
-func (c *Conn) write(p []byte) error {
+func (c *Conn) write(p []byte) error { return c.writeTo(c.conn, p) }
+
+// writeTo writes to a layer of the connection.
+func (c *Conn) writeTo(layer net.Conn, p []byte) error {
 	if c.config.WriteTimeout > 0 {
-		_ = c.conn.SetWriteDeadline(time.Now().Add(c.config.WriteTimeout)) // fails on a closed connection, as the write will
-		defer c.conn.SetWriteDeadline(time.Time{})
+		_ = layer.SetWriteDeadline(time.Now().Add(c.config.WriteTimeout)) // fails on a closed connection, as the write will
+		defer layer.SetWriteDeadline(time.Time{})
 	}
-	_, err := c.conn.Write(p)
+	_, err := layer.Write(p)
 	if err == nil {
 		return nil
 	}
