@@ -100,7 +100,7 @@ export function applyAccepted(apply, servers) {
     if (i >= MAX_URLS || !tries([...accepted, server])) return true;
     accepted.push(server);
   }).map(({urls}) => String(urls).slice(0, MAX_SHOWN)); // without credentials
-  console.warn(`Invalid or excess ICE servers: ${rejected.slice(0, MAX_URLS)}`);
+  console.warn(`Invalid or excess ICE servers: ${rejected.slice(0, MAX_URLS).join(', ')}`);
   return rejected;
 }
 

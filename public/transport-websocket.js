@@ -13,6 +13,8 @@ const MAX_WAITING = 16;
 const SILENT_PINGS = 2;
 
 /**
+ * @typedef {import('./transports.js').Connection & import('./transports.js').StreamListener} StreamOptions
+ * @typedef {import('./transports.js').Stream} Stream
  * @typedef {{wait: number, resolve: () => void, reject: (error?: unknown) => void, timer: ReturnType<typeof setTimeout>}} Pending
  */
 
@@ -20,124 +22,137 @@ const SILENT_PINGS = 2;
  * Opens a WebSocket.
  * @type {import('./transports.js').OpenStream}
  */
-export function open({url, name, password, client, requests, problemError, WebSocket, takeOver, onOpen, onMessage, limit, end}) {
-  /** The messages without an answer, by their number. @type {Map<number, Pending>} */
-  const pending = new Map();
-  let ref = 0;
-  let isOpen = false;
-  let isClosed = false;
-  let isChecking = false;
-  /** Whether something arrived since the last look. */
-  let isAlive = false;
-  let watch = 0;
+export const open = options => new Socket(options);
 
-  const socket = new (/** @type {typeof globalThis.WebSocket} */ (WebSocket))(url.replace(/^http/, 'ws'), 'inbox.1');
-  socket.binaryType = 'arraybuffer';
-  limit(WELCOME_LIMIT);
-  socket.addEventListener('open', async () => {
-    const after = isClosed ? '' : await takeOver();
-    if (isClosed) return socket.close();
+/** @implements {Stream} */
+class Socket {
+  maxBodyBytes = 0;
+  /** The messages without an answer, by their number. @type {Map<number, Pending>} */
+  #pending = new Map();
+  #ref = 0;
+  #isOpen = false;
+  #isClosed = false;
+  #isChecking = false;
+  /** Whether something arrived since the last look. */
+  #isAlive = false;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #watch;
+  #options;
+  #socket;
+
+  /** @param {StreamOptions} options */
+  constructor(options) {
+    const {url, WebSocket, limit, end} = options;
+    this.#options = options;
+    const socket = new (/** @type {typeof globalThis.WebSocket} */ (WebSocket))(url.replace(/^http/, 'ws'), 'inbox.1');
+    this.#socket = socket;
+    socket.binaryType = 'arraybuffer';
+    socket.addEventListener('open', () => this.#hello());
+    socket.addEventListener('message', ({data}) => this.#isClosed || this.#receive(data));
+    socket.addEventListener('close', () => end('lost'));
+    limit(WELCOME_LIMIT);
+  }
+
+  async #hello() {
+    const {name, password, client, requests, takeOver} = this.#options;
+    const after = this.#isClosed ? '' : await takeOver();
+    if (this.#isClosed) return this.#socket.close();
     const invite = requests.invite && ` invite=${encodeURIComponent(requests.invite)}`;
-    socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1${invite}`);
-  });
-  socket.addEventListener('close', () => end('lost'));
-  socket.addEventListener('message', ({data}) => {
-    if (isClosed) return;
-    isAlive = true;
-    isChecking = false;
-    if (isOpen) limit();
+    this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1${invite}`);
+  }
+
+  /** @param {string | ArrayBuffer} data */
+  #receive(data) {
+    this.#isAlive = true;
+    this.#isChecking = false;
+    if (this.#isOpen) this.#options.limit();
     // The fields are ASCII, so a character is a byte, which is true of the rest in Latin-1 only.
     const frame = typeof data === 'string' ? data : new TextDecoder('latin1').decode(data);
     const fields = frame.split(' ', 5);
     const after = (/** @type {number} */ count) => data.slice(fields.slice(0, count).join(' ').length + 1);
     const [verb, first, second, third, fourth] = fields;
-    if (verb === 'welcome') onWelcome(Number(second), Number(fourth) || 25);
-    if (verb === 'msg') onMessage({id: first, from: second, type: mediaTypes[third] ?? mediaTypes.bytes, body: after(4)});
-    if (verb === 'ok') onOk(Number(first));
-    if (verb === 'fail') onFail(Number(first), after(2));
-    if (verb === 'end') end(/** @type {import('./transports.js').EndReason} */ (first));
-  });
-
-  const stream = {
-    maxBodyBytes: 0,
-
-    /**
-     * @param {string} to
-     * @param {import('./transports.js').Sendable} message
-     * @param {number} wait seconds
-     * @returns {Promise<void> | null}
-     */
-    send(to, {type, body}, wait) {
-      if (wait && [...pending.values()].filter(pending => pending.wait).length >= MAX_WAITING) return null;
-      return new Promise((resolve, reject) => {
-        if (isClosed) return reject();
-        const kind = Object.keys(mediaTypes).find(key => mediaTypes[key] === type) ?? 'bytes';
-        const timer = setTimeout(end, wait * 1000 + ANSWER_LIMIT, 'silent');
-        pending.set(++ref, {wait, resolve, reject, timer});
-        socket.send(join(`send ${ref} ${encodeURIComponent(to)}${wait ? `?wait=${wait}` : ''} ${kind} `, body));
-      });
-    },
-
-    /** @param {string} id */
-    ack(id) {
-      socket.send(`ack ${id}`);
-    },
-
-    /** Asks for an answer: a page does not see the pings of the server. */
-    check(milliseconds = CHECK_LIMIT) {
-      if (isChecking) return;
-      isChecking = true;
-      limit(milliseconds);
-      socket.send('ping');
-    },
-
-    /** @param {string} reason */
-    close(reason) {
-      isClosed = true;
-      clearInterval(watch);
-      // A browser warns of a socket that is closed while it connects.
-      if (socket.readyState > 0 || reason === 'silent') socket.close();
-      for (const number of pending.keys()) take(number)?.reject();
-    },
-  };
-  return stream;
+    if (verb === 'welcome') this.#onWelcome(Number(second), Number(fourth) || 25);
+    if (verb === 'msg') this.#options.onMessage({id: first, from: second, type: mediaTypes[third] ?? mediaTypes.bytes, body: after(4)});
+    if (verb === 'ok') this.#onOk(Number(first));
+    if (verb === 'fail') this.#onFail(Number(first), String(after(2)));
+    if (verb === 'end') this.#options.end(/** @type {import('./transports.js').EndReason} */ (first));
+  }
 
   /**
    * @param {number} maxBodyBytes
    * @param {number} ping seconds between the pings of the server
    */
-  function onWelcome(maxBodyBytes, ping) {
-    isOpen = true;
-    isAlive = false;
-    stream.maxBodyBytes = maxBodyBytes;
-    limit();
-    watch = Number(setInterval(() => {
-      if (!isAlive) stream.check(ANSWER_LIMIT);
-      isAlive = false;
-    }, 1000 * SILENT_PINGS * ping));
-    onOpen();
+  #onWelcome(maxBodyBytes, ping) {
+    this.#isOpen = true;
+    this.#isAlive = false;
+    this.maxBodyBytes = maxBodyBytes;
+    this.#options.limit();
+    this.#watch = setInterval(() => {
+      if (!this.#isAlive) this.check(ANSWER_LIMIT);
+      this.#isAlive = false;
+    }, 1000 * SILENT_PINGS * ping);
+    this.#options.onOpen();
   }
 
   /** Resolves a message, and the earlier ones without wait. @param {number} number */
-  function onOk(number) {
-    for (const [earlier, {wait}] of pending) {
-      if (earlier === number || (earlier < number && !wait)) take(earlier)?.resolve();
+  #onOk(number) {
+    for (const [earlier, {wait}] of this.#pending) {
+      if (earlier === number || (earlier < number && !wait)) this.#take(earlier)?.resolve();
     }
   }
 
   /** @param {number} number @param {string} problem */
-  function onFail(number, problem) {
-    const error = problemError(problem);
-    if (isOpen) take(number)?.reject(error);
-    else end('lost', error);
+  #onFail(number, problem) {
+    const error = this.#options.problemError(problem);
+    if (this.#isOpen) this.#take(number)?.reject(error);
+    else this.#options.end('lost', error);
   }
 
   /** @param {number} number */
-  function take(number) {
-    const message = pending.get(number);
+  #take(number) {
+    const message = this.#pending.get(number);
     clearTimeout(message?.timer);
-    pending.delete(number);
+    this.#pending.delete(number);
     return message;
+  }
+
+  /**
+   * @param {string} to
+   * @param {import('./transports.js').Sendable} message
+   * @param {number} wait seconds
+   * @returns {Promise<void> | null}
+   */
+  send(to, {type, body}, wait) {
+    if (wait && [...this.#pending.values()].filter(pending => pending.wait).length >= MAX_WAITING) return null;
+    return new Promise((resolve, reject) => {
+      if (this.#isClosed) return reject();
+      const kind = Object.keys(mediaTypes).find(key => mediaTypes[key] === type) ?? 'bytes';
+      const timer = setTimeout(() => this.#options.end('silent'), wait * 1000 + ANSWER_LIMIT);
+      this.#pending.set(++this.#ref, {wait, resolve, reject, timer});
+      this.#socket.send(join(`send ${this.#ref} ${encodeURIComponent(to)}${wait ? `?wait=${wait}` : ''} ${kind} `, body));
+    });
+  }
+
+  /** @param {string} id */
+  ack(id) {
+    this.#socket.send(`ack ${id}`);
+  }
+
+  /** Asks for an answer: a page does not see the pings of the server. */
+  check(milliseconds = CHECK_LIMIT) {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    this.#options.limit(milliseconds);
+    this.#socket.send('ping');
+  }
+
+  /** @param {import('./transports.js').End} reason */
+  close(reason) {
+    this.#isClosed = true;
+    clearInterval(this.#watch);
+    // A browser warns of a socket that is closed while it connects.
+    if (this.#socket.readyState > 0 || reason === 'silent') this.#socket.close();
+    for (const number of this.#pending.keys()) this.#take(number)?.reject();
   }
 }
 
