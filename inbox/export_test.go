@@ -40,5 +40,9 @@ func (s Stream) Leave() { s.rc.leave() }
 
 // Send sends as a stream does.
 func (h *Handler) Send(r *http.Request, to string, m Message, wait time.Duration) error {
-	return h.send(r, to, m, wait)
+	ended, err := h.admitSend(r, to)
+	if err != nil {
+		return err
+	}
+	return ended(h.putPending(r, to, m, wait))
 }

@@ -62,20 +62,20 @@ func (h *Handler) putAndWait(w http.ResponseWriter, r *http.Request, to string, 
 	return h.putPending(r, to, m, wait)
 }
 
-// send puts m for a sender whose password was checked, as a stream does: it asks the guard, waits
-// up to wait for the recipient to claim its name, and records a miss. Like [Store.Put] it can be
-// called concurrently. Errors are those of a POST, for refuse.
-func (h *Handler) send(r *http.Request, to string, m Message, wait time.Duration) error {
+// admitSend asks the guard before a stream puts a message, whose sender's password was checked. The
+// outcome must be passed to ended, which records a miss and returns the outcome.
+func (h *Handler) admitSend(r *http.Request, to string) (ended func(error) error, err error) {
 	reserved, err := h.admitMiss(r, to)
 	if err != nil {
+		return nil, err
+	}
+	return func(err error) error {
+		h.recordMiss(r, to, err)
+		if reserved {
+			h.guard.Release(r, UnknownCode, to)
+		}
 		return err
-	}
-	if reserved {
-		defer h.guard.Release(r, UnknownCode, to)
-	}
-	err = h.putPending(r, to, m, wait)
-	h.recordMiss(r, to, err)
-	return err
+	}, nil
 }
 
 // recordMiss reports to the guard a send whose recipient does not exist. A client that disconnects

@@ -47,13 +47,20 @@ func (s *webSocket) Message(_ websocket.Kind, payload []byte) {
 	s.schedule()
 }
 
-// send stores a message. One that waits for its recipient delays no other.
+// send stores a message. One that waits for its recipient delays no other. The others are stored
+// in the order of their frames.
 func (s *webSocket) send(f wire.Frame) {
 	m, wait, err := s.parseMessage(&f)
-	if err == nil && wait > 0 {
-		err = s.sendPending(f, m, wait)
-	} else if err == nil {
-		if err = s.h.send(s.r, f.To, m, 0); err == nil {
+	switch {
+	case err != nil:
+	case wait > 0:
+		err = s.sendOrWait(f, m, wait)
+	default:
+		var ended func(error) error
+		if ended, err = s.h.admitSend(s.r, f.To); err == nil {
+			err = ended(s.h.putPending(s.r, f.To, m, 0))
+		}
+		if err == nil {
 			s.stored(f.Number)
 		}
 	}
@@ -100,24 +107,34 @@ func (s *webSocket) sendOK() {
 	_ = s.write(wire.AppendOK(nil, s.okRef)) // an error ends the connection
 }
 
-// sendPending waits for the recipient in a goroutine, which counts as a request that waits.
-func (s *webSocket) sendPending(f wire.Frame, m Message, wait time.Duration) error {
+// sendOrWait stores a message at once if its recipient exists. Otherwise it waits in a goroutine,
+// which counts as a request that waits.
+func (s *webSocket) sendOrWait(f wire.Frame, m Message, wait time.Duration) error {
 	if s.pending.Load() >= maxPendingSends {
 		return &quota.Error{Limit: "pending-sends", Quota: maxPendingSends}
-	}
-	leave, err := s.h.enter(s.r)
-	if err != nil {
-		return err
 	}
 	if s.pendingCtx == nil {
 		s.pendingCtx, s.cancelPendingSend = context.WithCancel(s.r.Context())
 	}
+	r := s.r.WithContext(s.pendingCtx)
+	ended, err := s.h.admitSend(r, f.To)
+	if err != nil {
+		return err
+	}
+	if err = s.h.putPending(r, f.To, m, 0); !errors.Is(err, ErrNoInbox) {
+		s.answerPending(r, f.Number, ended(err))
+		return nil
+	}
+	leave, err := s.h.enter(s.r)
+	if err != nil {
+		_ = ended(ErrNoInbox) // the refusal tells that the name is not claimed
+		return err
+	}
 	s.pending.Add(1)
 	s.unanswered.Add(1)
-	r := s.r.WithContext(s.pendingCtx)
 	go func() {
 		defer leave()
-		err := s.h.send(r, f.To, m, wait)
+		err := ended(s.h.putPending(r, f.To, m, wait))
 		s.pending.Add(-1)
 		s.answerPending(r, f.Number, err)
 		if s.unanswered.Add(-1); s.h.stopping.Err() != nil {

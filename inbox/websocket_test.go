@@ -261,6 +261,20 @@ func TestWebSocketSendWaits(t *testing.T) {
 	alice.want(`fail 20 {.*no-inbox.*}`)
 }
 
+// TestWebSocketSendsInOrder checks that sends that could wait stay in the order of their frames when
+// the recipient exists, and that none is refused because there are many.
+func TestWebSocketSendsInOrder(t *testing.T) {
+	s := newSocketServer(t, nil)
+	bob, alice := s.hello(t, "bob"), s.hello(t, "alice")
+	const count = 60 // fewer than a window
+	for i := range count {
+		alice.send(fmt.Sprintf("send %d bob?wait=%d text %d", i+1, 25*(i%3), i+1))
+	}
+	for i := range count {
+		bob.want(fmt.Sprintf(`msg \d+ alice text %d`, i+1))
+	}
+}
+
 func TestWebSocketViolations(t *testing.T) {
 	s := newSocketServer(t, nil)
 	for _, frames := range [][]string{

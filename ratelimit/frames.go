@@ -80,10 +80,8 @@ type throttledConn struct {
 	uncharged   int        // units not charged yet
 	mostlySmall bool       // whether the last read brought mostly small units
 	discounted  bool       // recordDiscount units count as one
+	client      *Client    // nil before the first charge: with a PROXY header, the address is unknown earlier
 	written     atomic.Int64
-
-	once sync.Once // before the first charge: with a PROXY header, the address is unknown earlier
-	addr netip.Addr
 
 	mu     sync.Mutex
 	closed bool
@@ -127,11 +125,9 @@ func (c *throttledConn) Write(p []byte) (int, error) {
 
 // charge charges for the units read, and waits until the address is out of debt.
 func (c *throttledConn) charge() error {
-	c.once.Do(func() {
-		if c.addr = connAddr(c.Conn); c.limiter.ClientIP.trusts(c.addr) {
-			c.addr = netip.Addr{}
-		}
-	})
+	if c.client == nil {
+		c.client = c.limiter.clientOf(c.Conn)
+	}
 	free := min(c.written.Load()/bytesPerFreeFrame, int64(c.uncharged))
 	c.written.Add(-free * bytesPerFreeFrame)
 	n := c.uncharged - int(free)
@@ -139,16 +135,25 @@ func (c *throttledConn) charge() error {
 	if c.discounted {
 		n, c.uncharged = n/recordDiscount, n%recordDiscount
 	}
-	wait, err := c.limiter.charge(c.addr, n)
+	wait, err := c.limiter.charge(c.client, n)
 	if wait > 0 {
 		c.pause(wait)
 	}
 	return err
 }
 
+// clientOf returns the client of a connection, without an address if it is not limited.
+func (f *FrameLimiter) clientOf(c net.Conn) *Client {
+	addr := connAddr(c)
+	if f.ClientIP.trusts(addr) {
+		addr = netip.Addr{}
+	}
+	return NewClient(addr)
+}
+
 // charge returns how long the connection must wait, or an error if it must be dropped.
-func (f *FrameLimiter) charge(addr netip.Addr, n int) (time.Duration, error) {
-	wait := f.Limiter.ChargeN(addr, n, maxPause, time.Now())
+func (f *FrameLimiter) charge(client *Client, n int) (time.Duration, error) {
+	wait := f.Limiter.ChargeFrom(client, n, maxPause, time.Now())
 	if wait <= 0 {
 		return 0, nil
 	}

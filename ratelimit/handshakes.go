@@ -11,6 +11,7 @@ import (
 
 	"inbox/internal/netconn"
 	"inbox/internal/splitter"
+	"inbox/ratelimit/internal/buckets"
 )
 
 // HandshakeLimiter bounds how many TLS handshakes are computed at once: of an address, so
@@ -147,7 +148,7 @@ func (h *HandshakeLimiter) queuesOf(addr netip.Addr) (queues [3]key) {
 	keys := keysOf(addr)
 	copy(queues[:], keys[:])
 	if h.Total > 0 && keys[0] != (key{}) {
-		queues[2] = key{kindEveryone}
+		queues[2] = key{Kind: buckets.Everyone}
 	}
 	return queues
 }
@@ -210,9 +211,9 @@ func (h *HandshakeLimiter) retainQueue(k key) chan struct{} {
 	if q == nil {
 		slots := h.PerAddr
 		switch {
-		case k[0] == kindEveryone:
+		case k.Kind == buckets.Everyone:
 			slots = h.Total
-		case k.isNetwork():
+		case k.Kind == buckets.Network:
 			slots *= networkFactor
 		}
 		q = &queue{slots: make(chan struct{}, slots)}

@@ -21,26 +21,11 @@
 package ratelimit
 
 import (
-	"hash/maphash"
 	"math"
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-)
-
-const (
-	// limiterShards reduces lock contention between concurrent requests.
-	limiterShards = 32
-	// networkFactor is the budget of an IPv6 /48, in budgets of an address.
-	networkFactor = 16
-	// overflowBuckets are shared by addresses that a full table has no room for.
-	overflowBuckets = 256
-	// evictTries is how many of the least recently used buckets a full table examines
-	// for eviction, so that a bucket in debt does not shield those behind it.
-	evictTries = 8
+	"inbox/ratelimit/internal/buckets"
 )
 
 // DefaultTableSize is the default number of addresses in debt that a [Limiter] remembers.
@@ -68,25 +53,8 @@ func (b Budget) window() time.Duration {
 // attacker can neither evict a debt nor choose with whom to share. All methods can be
 // called concurrently. Time is an argument; it must not run backwards.
 type Limiter struct {
-	budget   Budget
-	seed     maphash.Seed
-	perShard int
-	total    atomic.Int64 // buckets in all shards; usually zero, which is cheap to check
-	shards   [limiterShards]limiterShard
-}
-
-type limiterShard struct {
-	mu       sync.Mutex
-	buckets  map[key]*bucket
-	oldest   *bucket // list by last use
-	newest   *bucket
-	overflow [overflowBuckets / limiterShards]*rate.Limiter
-}
-
-type bucket struct {
-	key          key
-	limiter      *rate.Limiter
-	older, newer *bucket
+	budget Budget
+	table  *buckets.Table
 }
 
 // Result is the decision of a limiter.
@@ -105,11 +73,7 @@ func NewLimiter(budget Budget, size int) *Limiter {
 	if size <= 0 {
 		size = DefaultTableSize
 	}
-	l := &Limiter{budget: budget, seed: maphash.MakeSeed(), perShard: max(1, size/limiterShards)}
-	for i := range l.shards {
-		l.shards[i].buckets = make(map[key]*bucket)
-	}
-	return l
+	return &Limiter{budget, buckets.New(budget.PerSecond, budget.Burst, size)}
 }
 
 // Budget returns the budget of an address.
@@ -117,11 +81,21 @@ func (l *Limiter) Budget() Budget { return l.budget }
 
 // Take takes a token of the address and one of its network.
 func (l *Limiter) Take(addr netip.Addr, now time.Time) Result {
+	entries := l.entries(addr)
+	return l.takeAll(&entries, now)
+}
+
+// TakeFrom is Take for a client that a connection remembers.
+func (l *Limiter) TakeFrom(c *Client, now time.Time) Result {
+	return l.takeAll(c.entries(l), now)
+}
+
+func (l *Limiter) takeAll(entries *addrEntries, now time.Time) Result {
 	used := 0.0
-	for _, k := range keysOf(addr) {
-		res := l.take(k, now)
+	for i := range entries {
+		res := l.table.Take(&entries[i], now)
 		if !res.OK {
-			return res
+			return Result(res)
 		}
 		used = max(used, res.Used)
 	}
@@ -141,227 +115,65 @@ func (l *Limiter) Ready(addr netip.Addr, now time.Time) Result {
 // Charge takes a token even if none is available. The address is then in debt and waits
 // longer. It suits costs that are known only afterwards, such as a wrong password.
 func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
-	for _, k := range keysOf(addr) {
-		l.charge(k, now)
-	}
+	l.ChargeN(addr, 1, math.MaxInt64, now)
 }
 
 // ChargeN takes n tokens even if they are not available, and returns how long until the
 // debt is paid. An address that owes more than maxDebt is not charged again.
 func (l *Limiter) ChargeN(addr netip.Addr, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
-	if l.budget.PerSecond <= 0 || n <= 0 {
-		return 0
-	}
-	for _, k := range keysOf(addr) {
-		if k != (key{}) {
-			wait = max(wait, l.chargeKeyN(k, n, maxDebt, now))
-		}
+	entries := l.entries(addr)
+	return l.chargeAll(&entries, n, maxDebt, now)
+}
+
+// ChargeFrom is ChargeN for a client that a connection remembers.
+func (l *Limiter) ChargeFrom(c *Client, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
+	return l.chargeAll(c.entries(l), n, maxDebt, now)
+}
+
+func (l *Limiter) chargeAll(entries *addrEntries, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
+	for i := range entries {
+		wait = max(wait, l.table.Charge(&entries[i], n, maxDebt, now))
 	}
 	return wait
 }
 
 // Len returns how many addresses the limiter remembers.
-func (l *Limiter) Len() int { return int(l.total.Load()) }
+func (l *Limiter) Len() int { return l.table.Len() }
 
 // Sweep drops full buckets, to free memory after a flood. Results do not depend on when it
 // is called.
-func (l *Limiter) Sweep(now time.Time) {
-	for i := range l.shards {
-		for l.sweepBatch(&l.shards[i], now) {
-		}
-	}
-}
+func (l *Limiter) Sweep(now time.Time) { l.table.Sweep(now) }
 
-// sweepBatch drops a few buckets, so that no request waits long for the lock. It reports
-// whether more could be full.
-func (l *Limiter) sweepBatch(s *limiterShard, now time.Time) bool {
-	const batch = 64
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for range batch {
-		if s.oldest == nil || !l.dropIfFullLocked(s, s.oldest, now) {
-			return false
-		}
+// addrEntries are the entries of an address and of its network.
+type addrEntries [2]buckets.Entry
+
+func (l *Limiter) entries(addr netip.Addr) (entries addrEntries) {
+	for i, k := range keysOf(addr) {
+		entries[i] = l.table.Entry(k)
 	}
-	return true
+	return entries
 }
 
 func (l *Limiter) take(k key, now time.Time) Result {
-	if l.budget.PerSecond <= 0 || k == (key{}) {
-		return Result{OK: true}
-	}
-	hash := k.hash(l.seed)
-	s := &l.shards[hash%limiterShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := l.bucketLocked(s, k, hash, now)
-	if b.AllowN(now, 1) {
-		return Result{OK: true, Used: 1 - b.TokensAt(now)/float64(b.Burst())}
-	}
-	return Result{Wait: timeUntil(b, 1, now), Used: 1}
+	entry := l.table.Entry(k)
+	return Result(l.table.Take(&entry, now))
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {
-	if l.total.Load() == 0 || k == (key{}) {
+	if l.table.Len() == 0 {
 		return Result{OK: true}
 	}
-	hash := k.hash(l.seed)
-	s := &l.shards[hash%limiterShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]
-	if known := s.buckets[k]; known != nil {
-		b = known.limiter
-	} else if len(s.buckets) < l.perShard {
-		return Result{OK: true}
-	}
-	if b == nil || b.TokensAt(now) >= 1 {
-		return Result{OK: true}
-	}
-	return Result{Wait: timeUntil(b, 1, now)}
+	entry := l.table.Entry(k)
+	return Result(l.table.Ready(&entry, now))
 }
 
 // tokens returns how many tokens the bucket of k has. It is negative in debt.
 func (l *Limiter) tokens(k key, now time.Time) float64 {
-	if l.budget.PerSecond <= 0 || k == (key{}) {
-		return math.Inf(1)
-	}
-	hash := k.hash(l.seed)
-	s := &l.shards[hash%limiterShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if known := s.buckets[k]; known != nil {
-		return known.limiter.TokensAt(now)
-	}
-	if len(s.buckets) >= l.perShard {
-		if b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]; b != nil {
-			return b.TokensAt(now)
-		}
-	}
-	return float64(l.newBucket(k).Burst())
+	entry := l.table.Entry(k)
+	return l.table.Tokens(&entry, now)
 }
 
 func (l *Limiter) charge(k key, now time.Time) {
-	if l.budget.PerSecond <= 0 || k == (key{}) {
-		return
-	}
-	hash := k.hash(l.seed)
-	s := &l.shards[hash%limiterShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.bucketLocked(s, k, hash, now).ReserveN(now, 1)
-}
-
-func (l *Limiter) chargeKeyN(k key, n int, maxDebt time.Duration, now time.Time) time.Duration {
-	hash := k.hash(l.seed)
-	s := &l.shards[hash%limiterShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := l.bucketLocked(s, k, hash, now)
-	if owed := timeUntil(b, 0, now); owed > maxDebt {
-		return owed
-	}
-	b.ReserveN(now, min(n, b.Burst()))
-	return timeUntil(b, 0, now)
-}
-
-// bucketLocked returns the bucket of k, created if there is room for it, or a shared one.
-func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *rate.Limiter {
-	b := s.buckets[k]
-	if b == nil {
-		if len(s.buckets) >= l.perShard && !l.evictLocked(s, now) {
-			return l.overflowLocked(s, hash)
-		}
-		b = &bucket{key: k, limiter: l.newBucket(k)}
-		s.buckets[k] = b
-		l.total.Add(1)
-		defer l.shrinkLocked(s, now)
-	}
-	s.useLocked(b)
-	return b.limiter
-}
-
-// shrinkLocked drops full buckets even while there is room, so that the table is as small as the
-// traffic: two for each new one.
-func (l *Limiter) shrinkLocked(s *limiterShard, now time.Time) {
-	for range 2 {
-		l.dropIfFullLocked(s, s.oldest, now)
-	}
-}
-
-func (l *Limiter) newBucket(k key) *rate.Limiter {
-	factor := 1
-	if k.isNetwork() {
-		factor = networkFactor
-	}
-	return rate.NewLimiter(rate.Limit(l.budget.PerSecond*float64(factor)), l.budget.Burst*factor)
-}
-
-func (l *Limiter) overflowLocked(s *limiterShard, hash uint64) *rate.Limiter {
-	b := &s.overflow[hash/limiterShards%uint64(len(s.overflow))]
-	if *b == nil {
-		*b = rate.NewLimiter(rate.Limit(l.budget.PerSecond), l.budget.Burst)
-	}
-	return *b
-}
-
-// evictLocked drops one full bucket and reports whether it found one.
-func (l *Limiter) evictLocked(s *limiterShard, now time.Time) bool {
-	b := s.oldest
-	for range evictTries {
-		if b == nil {
-			return false
-		}
-		newer := b.newer
-		if l.dropIfFullLocked(s, b, now) {
-			return true
-		}
-		b = newer
-	}
-	return false
-}
-
-// dropIfFullLocked drops a full bucket, unless it is the newest.
-func (l *Limiter) dropIfFullLocked(s *limiterShard, b *bucket, now time.Time) bool {
-	if b == s.newest || b.limiter.TokensAt(now) < float64(b.limiter.Burst()) {
-		return false
-	}
-	s.unlinkLocked(b)
-	delete(s.buckets, b.key)
-	l.total.Add(-1)
-	return true
-}
-
-func (s *limiterShard) useLocked(b *bucket) {
-	if s.newest == b {
-		return
-	}
-	s.unlinkLocked(b)
-	b.older = s.newest
-	if s.newest != nil {
-		s.newest.newer = b
-	} else {
-		s.oldest = b
-	}
-	s.newest = b
-}
-
-func (s *limiterShard) unlinkLocked(b *bucket) {
-	if b.older != nil {
-		b.older.newer = b.newer
-	} else if s.oldest == b {
-		s.oldest = b.newer
-	}
-	if b.newer != nil {
-		b.newer.older = b.older
-	} else if s.newest == b {
-		s.newest = b.older
-	}
-	b.older, b.newer = nil, nil
-}
-
-// timeUntil returns how long until b has that many tokens.
-func timeUntil(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
-	missing := tokens - b.TokensAt(now)
-	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))
+	entry := l.table.Entry(k)
+	l.table.Charge(&entry, 1, math.MaxInt64, now)
 }

@@ -1,13 +1,10 @@
 package ratelimit
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -136,137 +133,6 @@ func TestReadyChangesNothing(t *testing.T) {
 	}
 	if l.Len() != 0 {
 		t.Errorf("got %d entries, want none", l.Len())
-	}
-}
-
-// Traffic within its budget leaves a table no larger than the number of addresses in debt.
-func TestFullBucketsAreDropped(t *testing.T) {
-	l := NewLimiter(Budget{PerSecond: 100, Burst: 100}, 0)
-	for i := range 10000 {
-		l.Take(ip4(i), at(float64(i)/1000))
-	}
-	if n := l.Len(); n > 200 {
-		t.Errorf("got %d entries, want about the 10 that are in debt", n)
-	}
-	l.Sweep(at(100))
-	if n := l.Len(); n > limiterShards {
-		t.Errorf("got %d entries after a sweep, want one per shard", n)
-	}
-}
-
-// A table full of addresses in debt stays bounded, keeps each debt, and makes new addresses
-// share buckets.
-func TestAttackerDoesNotEvictDebt(t *testing.T) {
-	const size = 1024
-	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, size)
-	debtor := addr("192.0.2.1")
-	for range 5 {
-		l.Take(debtor, at(0))
-	}
-	refused := 0
-	for i := range 100 * size {
-		if !l.Take(ip4(i), at(0)).OK {
-			refused++
-		}
-	}
-	if n := l.Len(); n > size {
-		t.Errorf("got %d entries, want at most %d", n, size)
-	}
-	if l.Take(debtor, at(0)).OK {
-		t.Error("a debt was forgotten")
-	}
-	if want := 100*size - size - 5*overflowBuckets; refused < want {
-		t.Errorf("got %d new addresses refused, want %d: they share buckets", refused, want)
-	}
-	if !l.Take(ip4(7_000_000), at(6)).OK {
-		t.Error("a new address was refused after the debts were paid")
-	}
-}
-
-// shardOf returns the shard of an address.
-func (l *Limiter) shardOf(a netip.Addr) *limiterShard {
-	return &l.shards[keysOf(a)[0].hash(l.seed)%limiterShards]
-}
-
-// Which addresses share a bucket differs between servers, so it cannot be precomputed.
-func TestShardsDifferBetweenServers(t *testing.T) {
-	a, b := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0), NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
-	same := 0
-	for i := range 320 {
-		if k := keysOf(ip4(i))[0]; k.hash(a.seed)%limiterShards == k.hash(b.seed)%limiterShards {
-			same++
-		}
-	}
-	if same > 80 {
-		t.Errorf("%d of 320 addresses are in the same shard of two limiters, want about 10", same)
-	}
-}
-
-// A bucket in deep debt that was not used for long must not shield the full buckets behind
-// it from eviction, or new addresses would have to share.
-func TestOldDebtorDoesNotBlockEviction(t *testing.T) {
-	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
-	for i := range 1000 {
-		if a := ip4(i); len(l.shardOf(a).buckets) == 0 {
-			for range 2000 {
-				l.Charge(a, at(0))
-			}
-		}
-	}
-	for i := range 500 {
-		l.Take(ip4(10_000+i), at(float64(10+i)))
-	}
-	for i := range l.shards {
-		if shared := l.shards[i].overflow; shared != [len(shared)]*rate.Limiter{} {
-			t.Fatalf("new addresses share %v, want a bucket for each", shared)
-		}
-	}
-}
-
-// New addresses are charged even when the table is full, until there is room again.
-func TestChargeWithFullTable(t *testing.T) {
-	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
-	added := addr("192.0.2.1")
-	for i := 0; len(l.shardOf(added).buckets) < l.perShard; i++ {
-		for range 100 {
-			l.Charge(ip4(i), at(0))
-		}
-	}
-	for range 1000 {
-		l.Charge(added, at(0))
-	}
-	if l.Ready(added, at(50)).OK {
-		t.Error("an address in debt was admitted")
-	}
-	l.Sweep(at(200))
-	if !l.Ready(added, at(200)).OK {
-		t.Error("a shared debt still counts although there is room")
-	}
-}
-
-func TestLimiterConcurrently(t *testing.T) {
-	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 64)
-	done := make(chan int)
-	for range 8 {
-		go func() {
-			granted := 0
-			for range 1000 {
-				i := rand.IntN(100)
-				if l.Take(ip4(i), at(0)).OK {
-					granted++
-				}
-				l.Ready(ip4(i), at(0))
-				l.Sweep(at(0))
-			}
-			done <- granted
-		}()
-	}
-	granted := 0
-	for range 8 {
-		granted += <-done
-	}
-	if most := 10 * (100 + overflowBuckets); granted > most {
-		t.Errorf("got %d granted, want at most %d", granted, most)
 	}
 }
 

@@ -157,8 +157,7 @@ func (t *loginThrottle) hash(network netip.Prefix, name string) uint64 {
 func (t *loginThrottle) pair(addr netip.Addr, name string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(t.seed)
-	k := keysOf(addr)[0]
-	h.Write(k[:])
+	maphash.WriteComparable(&h, keysOf(addr)[0])
 	h.WriteString(name)
 	return h.Sum64()
 }

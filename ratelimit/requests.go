@@ -18,6 +18,9 @@ type RequestLimiter struct {
 	Limiter *Limiter
 	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
+	// Client, when not nil, returns what the connection of a request remembers of its client; nil
+	// if it can bring requests of several clients. Addr is not called then unless it is nil.
+	Client func(*http.Request) *Client
 	// Exempt, when not nil, reports which requests need no token.
 	Exempt func(*http.Request) bool
 	// Tarpit delays refusals, MaxTarpitted of them at once, but never beyond the time
@@ -55,7 +58,7 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Exempt == nil || !l.Exempt(r) {
 			// Reading the monotonic clock alone takes half as long as reading both clocks.
-			res := l.Limiter.Take(l.Addr(r), start.Add(time.Since(start)))
+			res := l.take(r, start.Add(time.Since(start)))
 			if !res.OK {
 				l.refused.Add(1)
 				if !l.DryRun {
@@ -76,12 +79,25 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 // of a WebSocket. It returns how long to wait before it is done. With again there was no token, and
 // Delay has to be called once more after the wait. r is the request that began the connection.
 func (l *RequestLimiter) Delay(r *http.Request) (wait time.Duration, again bool) {
-	return l.DelayAddr(l.Addr(r))
+	return l.delay(l.take(r, time.Now()))
 }
 
-// DelayAddr is Delay for an address.
-func (l *RequestLimiter) DelayAddr(addr netip.Addr) (wait time.Duration, again bool) {
-	res := l.Limiter.Take(addr, time.Now())
+// DelayClient is Delay for a client.
+func (l *RequestLimiter) DelayClient(c *Client) (wait time.Duration, again bool) {
+	return l.delay(l.Limiter.TakeFrom(c, time.Now()))
+}
+
+// take takes a token of the client of a request.
+func (l *RequestLimiter) take(r *http.Request, now time.Time) Result {
+	if l.Client != nil {
+		if c := l.Client(r); c != nil {
+			return l.Limiter.TakeFrom(c, now)
+		}
+	}
+	return l.Limiter.Take(l.Addr(r), now)
+}
+
+func (l *RequestLimiter) delay(res Result) (wait time.Duration, again bool) {
 	if !res.OK {
 		wait, again = max(res.Wait, time.Millisecond), true
 	} else if heavy := l.heavy(); heavy != nil && res.Used > heavyUse {

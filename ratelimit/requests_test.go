@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +51,34 @@ func TestRequestsAreLimited(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 || l.Refused() != 2 {
 			t.Errorf("after a refill: got %d and %d refused, want 200 and 2", w.Code, l.Refused())
+		}
+	})
+}
+
+// TestClientUsesTheBucketsOfItsAddress checks that what connections remember gives a client no
+// other tokens than its address has, and its network.
+func TestClientUsesTheBucketsOfItsAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, peer := range []string{"192.0.2.1", "[2001:db8::1]"} {
+			l := newRequestLimiter()
+			connections := map[string]*Client{"1": NewClient(ParseAddr(peer)), "2": NewClient(ParseAddr(peer))}
+			l.Client = func(r *http.Request) *Client { return connections[r.URL.RawQuery] }
+			h := l.Handler(http.HandlerFunc(serveOK))
+			for i, connection := range []string{"1", "2", "a proxy", "1", "2", "a proxy"} {
+				w := get(h, "/?"+url.PathEscape(connection), peer)
+				if want := []int{200, 200, 200, 429, 429, 429}[i]; w.Code != want {
+					t.Errorf("%s: got %d for request %d, over connection %s, want %d", peer, w.Code, i+1, connection, want)
+				}
+			}
+			if _, again := l.DelayClient(connections["1"]); !again {
+				t.Errorf("%s: a frame had a token", peer)
+			}
+			other := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
+			for i := range 2 {
+				if got := other.TakeFrom(connections["1"], time.Now()).OK; got != (i == 0) {
+					t.Errorf("%s: got %v for token %d of another limiter", peer, got, i+1)
+				}
+			}
 		}
 	})
 }
@@ -191,7 +220,7 @@ func TestHeavyUsersAreDelayed(t *testing.T) {
 		heavy, light := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 		delay := func(addr netip.Addr, want time.Duration) {
 			t.Helper()
-			if d, again := l.DelayAddr(addr); d != want || again {
+			if d, again := l.DelayClient(NewClient(addr)); d != want || again {
 				t.Errorf("got a delay of %v, %v, want %v", d, again, want)
 			}
 		}
@@ -210,4 +239,28 @@ func TestHeavyUsersAreDelayed(t *testing.T) {
 			t.Errorf("%v tokens are left and %d were paced, want 65 and 4", tokens, l.Paced())
 		}
 	})
+}
+
+// BenchmarkRequestLimiter measures a token of a request, with and without a connection that
+// remembers the buckets of its client.
+func BenchmarkRequestLimiter(b *testing.B) {
+	for _, peer := range []string{"192.0.2.1", "2001:db8::1"} {
+		for _, name := range []string{"looked-up", "remembered"} {
+			b.Run(name+"/"+peer, func(b *testing.B) {
+				client, l := NewClient(addr(peer)), &RequestLimiter{Limiter: NewLimiter(Budget{PerSecond: 1e9, Burst: 1e9}, 0)}
+				if l.Addr = func(*http.Request) netip.Addr { return client.addr }; name == "remembered" {
+					l.Client = func(*http.Request) *Client { return client }
+				}
+				for i := range 1000 {
+					l.Limiter.Charge(ip4(i), time.Now().Add(time.Hour)) // other clients, which are not evicted
+				}
+				h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+				r := httptest.NewRequest("GET", "/", nil)
+				b.ReportAllocs()
+				for b.Loop() {
+					h.ServeHTTP(nil, r)
+				}
+			})
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"inbox/ratelimit/internal/buckets"
 )
 
 // Share divides a resource that all clients use: bytes, files, connections or anything else
@@ -184,9 +186,8 @@ func (l ShareLimits) share(free, factor int64) int64 {
 // address.
 func shareKeys(addr netip.Addr) [2]key {
 	keys := keysOf(addr)
-	if keys[0][0] == kindIPv4 {
-		keys[1] = keys[0]
-		keys[1][0], keys[1][4] = kindIPv4Network, 0
+	if keys[0].Kind == buckets.IPv4 {
+		keys[1] = key{Kind: buckets.IPv4Network, Value: keys[0].Value >> 8}
 	}
 	return keys
 }

@@ -54,7 +54,7 @@ type Frame struct {
 var (
 	errVerb     = errors.New("a frame begins with hello, send, ack or ping")
 	errFields   = errors.New("a field of the frame is missing")
-	errNumber   = errors.New("a number is not decimal")
+	errNumber   = errors.New("a number is not decimal or too large")
 	errEncoding = errors.New("a field has a broken percent-encoding")
 )
 

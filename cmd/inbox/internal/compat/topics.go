@@ -1,8 +1,8 @@
 package compat
 
 import (
+	"cmp"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
@@ -10,6 +10,7 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/topics"
+	"inbox/ratelimit"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -68,7 +69,9 @@ func (p Parts) enterTopics(r *http.Request) (topics.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &topicsClient{p.Limits, p.Clients.Addr(r), p.payerOfTopics(r), leave}, nil
+	// Unlike requests, the frames of a connection have one client, also behind a proxy.
+	client := cmp.Or(p.Clients.Client(r), ratelimit.NewClient(p.Clients.Addr(r)))
+	return &topicsClient{p.Limits, client, p.payerOfTopics(r), leave}, nil
 }
 
 // payerOfTopics returns whom a connection counts against: the inviter of a guest, or the address.
@@ -84,7 +87,7 @@ func (p Parts) payerOfTopics(r *http.Request) inbox.Payer {
 // topicsClient is the client of a connection. It does not refer to the request, which takes memory.
 type topicsClient struct {
 	limits *limits.Limits
-	addr   netip.Addr
+	client *ratelimit.Client
 	payer  inbox.Payer
 	leave  func()
 }
@@ -96,10 +99,10 @@ func (t *topicsClient) Leave()             { t.leave() }
 
 // Delay takes a token of the address, which its requests use too.
 func (t *topicsClient) Delay() (wait time.Duration, again bool) {
-	return t.limits.Requests.DelayAddr(t.addr)
+	return t.limits.Requests.DelayClient(t.client)
 }
 
 // Charge takes further tokens.
 func (t *topicsClient) Charge(tokens int) {
-	t.limits.Requests.Limiter.ChargeN(t.addr, tokens, maxTopicsDebt, time.Now())
+	t.limits.Requests.Limiter.ChargeFrom(t.client, tokens, maxTopicsDebt, time.Now())
 }

@@ -44,6 +44,16 @@ func (c *ClientResolver) Payer(r *http.Request) inbox.Payer {
 	return info.payer
 }
 
+// Client returns the client of a connection, which remembers the buckets of its address; nil for
+// the requests of a proxy, whose clients differ.
+func (c *ClientResolver) Client(r *http.Request) *ratelimit.Client {
+	info := infoOf(r)
+	if _, single := c.client(r, info); !single {
+		return nil
+	}
+	return info.client
+}
+
 // client returns the address, and whether the connection, whose information can be nil, is known
 // to have a single client.
 func (c *ClientResolver) client(r *http.Request, info *Info) (addr netip.Addr, single bool) {
@@ -52,13 +62,13 @@ func (c *ClientResolver) client(r *http.Request, info *Info) (addr netip.Addr, s
 	}
 	info.once.Do(func() {
 		info.isProxy = c.clientIP.TrustsPeer(r.RemoteAddr)
-		info.addr = c.clientIP.Addr(r)
-		info.payer = c.payerFor(info.addr)
+		info.client = ratelimit.NewClient(c.clientIP.Addr(r))
+		info.payer = c.payerFor(info.client.Addr())
 	})
 	if info.isProxy {
 		return c.clientIP.Addr(r), false
 	}
-	return info.addr, true
+	return info.client.Addr(), true
 }
 
 func (c *ClientResolver) payerFor(addr netip.Addr) inbox.Payer {

@@ -47,7 +47,8 @@ func TestPayer(t *testing.T) {
 }
 
 // TestClientIsResolvedOncePerConnection checks that the first request determines the client
-// of a connection, except on a connection from a proxy, which serves many clients.
+// of a connection, whose buckets it remembers, except on a connection from a proxy, which serves
+// many clients.
 func TestClientIsResolvedOncePerConnection(t *testing.T) {
 	clients := NewClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
 	server, client := net.Pipe()
@@ -63,6 +64,9 @@ func TestClientIsResolvedOncePerConnection(t *testing.T) {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}
 			if got := clients.Addr(r).String(); got != want {
 				t.Errorf("request %d from %s: got %s, want %s", i+1, row.peer, got, want)
+			}
+			if got, want := clients.Client(r), row.first == row.second; (got != nil) != want || got != clients.Client(r) || want && got.Addr().String() != row.first {
+				t.Errorf("request %d from %s: got the client %v, want one: %v", i+1, row.peer, got, want)
 			}
 			if clients.Payer(r) == (inbox.Payer{}) {
 				t.Errorf("request %d from %s has no payer", i+1, row.peer)

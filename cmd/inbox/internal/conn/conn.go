@@ -20,6 +20,7 @@ import (
 
 	"inbox/inbox"
 	"inbox/internal/netconn"
+	"inbox/ratelimit"
 )
 
 // Info is what is known of a connection, so that its requests need not determine it again.
@@ -28,7 +29,7 @@ type Info struct {
 
 	once    sync.Once // by the first request: with a PROXY header, the address is unknown earlier
 	isProxy bool      // a trusted proxy, whose requests come from many clients
-	addr    netip.Addr
+	client  *ratelimit.Client
 	payer   inbox.Payer
 
 	lastOwner atomic.Pointer[ownerSeen]

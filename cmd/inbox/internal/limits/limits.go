@@ -62,7 +62,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Max: cfg.MaxStreams, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Timeout: cfg.WriteTimeout, DryRun: cfg.DryRun,
 		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
-			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
+			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Client: clients.Client, Exempt: cfg.Exempt,
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals,
 			HeavyPerSecond: float64(heavyRate * processors), DryRun: cfg.DryRun,
 		},
