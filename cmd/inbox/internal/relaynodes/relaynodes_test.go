@@ -65,7 +65,7 @@ func (f *fakeStore) Do(ctx context.Context, command []string, _ string, args ...
 	case "EVAL":
 		for i := 2; i < len(args); i += 2 {
 			f.added++
-			f.entries = append(f.entries, []any{fmt.Sprintf("%d-%d", f.time().UnixMilli(), f.added), []any{args[i], args[i+1]}})
+			f.entries = append(f.entries, []any{fmt.Sprintf("%d-%08d", f.time().UnixMilli(), f.added), []any{args[i], args[i+1]}})
 		}
 		f.entries = f.entries[max(0, len(f.entries)-maxRevoked):]
 	case "XLEN":
@@ -86,18 +86,11 @@ func (f *fakeStore) time() time.Time {
 // read returns the entries from an ID on, as they were added.
 func (f *fakeStore) read(from, count string) []any {
 	n, _ := strconv.Atoi(count)
-	at := slices.IndexFunc(f.entries, func(e any) bool { return from == "-" || !isBefore(e.([]any)[0].(string), from) })
+	at := slices.IndexFunc(f.entries, func(e any) bool { return from == "-" || e.([]any)[0].(string) >= from })
 	if at < 0 {
 		return nil
 	}
 	return f.entries[at:min(len(f.entries), at+n)]
-}
-
-func isBefore(id, other string) bool {
-	var a, b [2]int
-	fmt.Sscanf(id, "%d-%d", &a[0], &a[1])
-	fmt.Sscanf(other, "%d-%d", &b[0], &b[1])
-	return slices.Compare(a[:], b[:]) < 0
 }
 
 // TestRelayMissesNoRevocation checks that the credentials of revoked owners end if more of them wait,
