@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"net/http"
 	"strings"
 )
@@ -43,16 +44,29 @@ func keepToken(r *http.Request, token string) {
 }
 
 // admit refuses a client that cannot use a name. A wrong password is the reason that it learns
-// first.
+// first. A refusal does not prolong the claim.
 func (h *Handler) admit(r *http.Request, name string, key Key) error {
 	refusal := h.access.Admit(tokenOf(r), name, h.payer(r))
 	if refusal == nil {
 		return nil
 	}
-	if _, err := h.open(r, name, key); err != nil {
+	check := func() (Claim, error) { return h.store.Check(r.Context(), name, key) }
+	if _, err := h.openWith(r, name, key, check); err != nil {
 		return err
 	}
 	return refusal
+}
+
+// CheckAccess ends the pending sends whose invitations or guest passes are no longer valid. It does
+// not wait.
+func (h *Handler) CheckAccess() { h.pending.Check() }
+
+// whileAdmitted ends a pending send with the reason, once its client can no longer send to a name.
+func (h *Handler) whileAdmitted(r *http.Request, to string, end context.CancelCauseFunc) (done func()) {
+	if h.access == nil {
+		return func() {}
+	}
+	return h.pending.Add(end, func() error { return h.access.AdmitSend(tokenOf(r), to) })
 }
 
 // matched notes that a client has opened a claim with the right password. An error refuses it.

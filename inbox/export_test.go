@@ -44,5 +44,5 @@ func (h *Handler) Send(r *http.Request, to string, m Message, wait time.Duration
 	if err != nil {
 		return err
 	}
-	return ended(h.putPending(r.Context(), to, m, wait))
+	return ended(h.putPending(r, to, m, wait))
 }

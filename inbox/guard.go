@@ -75,6 +75,11 @@ func (h *Handler) credentials(r *http.Request) (name string, key Key, err error)
 
 // open claims the name, or checks the key of its claim.
 func (h *Handler) open(r *http.Request, name string, key Key) (Claim, error) {
+	return h.openWith(r, name, key, func() (Claim, error) { return h.store.Open(r.Context(), name, key, nil) })
+}
+
+// openWith is open with a step of the store that is Open without a payer, or Check.
+func (h *Handler) openWith(r *http.Request, name string, key Key, step func() (Claim, error)) (Claim, error) {
 	reserved, err := h.guard.Reserve(r, PasswordGuess, name)
 	if err != nil {
 		return Claim{}, err
@@ -82,7 +87,7 @@ func (h *Handler) open(r *http.Request, name string, key Key) (Claim, error) {
 	if reserved {
 		defer h.guard.Release(r, PasswordGuess, name)
 	}
-	c, err := h.store.Open(r.Context(), name, key, nil)
+	c, err := step()
 	return h.completeOpen(r, name, key, c, err)
 }
 

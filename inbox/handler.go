@@ -14,6 +14,7 @@ import (
 	"inbox/inbox/internal/body"
 	"inbox/inbox/internal/login"
 	"inbox/inbox/internal/origin"
+	"inbox/inbox/internal/pending"
 	"inbox/inbox/internal/query"
 	"inbox/internal/problem"
 	"inbox/internal/websocket"
@@ -138,6 +139,7 @@ type Handler struct {
 	enter         func(*http.Request) (leave func(), err error)
 	throttle      func(*http.Request) (time.Duration, bool)
 	turns         turns
+	pending       pending.Set // sends that wait for their recipients; of a private server
 	receivers     [numTransports]receiverCounts
 	refusals      problem.Counter
 	notFound      *problem.Problem

@@ -1,19 +1,10 @@
 package inbox
 
 import (
-	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"inbox/inbox/ice"
-	"inbox/internal/problem"
 )
-
-// iceResponse is the body of GET /ice: an RTCConfiguration, and why it lacks TURN.
-type iceResponse struct {
-	ICEServers []ice.Server `json:"iceServers"`
-	TURN       string       `json:"turn,omitempty"`
-}
 
 // turnOtherOrigin is why pages of a site get no TURN that only AnyOrigin lets in: every site
 // could use the relay through its visitors.
@@ -30,22 +21,13 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 	if err := h.admitRelay(r, owner); err != nil {
 		return err
 	}
-	answer := iceResponse{ICEServers: append([]ice.Server{}, servers...), TURN: withheld}
+	answer := ice.Configuration{ICEServers: append([]ice.Server{}, servers...), TURN: withheld}
 	for _, s := range h.iceServers {
 		if s.Credential == "" || owner != "" {
 			answer.ICEServers = append(answer.ICEServers, s)
 		}
 	}
-	body, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	header := w.Header()
-	problem.SetInert(header)
-	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.Write(body)
-	return nil
+	return answer.Write(w)
 }
 
 // ownServers returns the STUN and TURN servers of this server, and why an owner gets no TURN.

@@ -142,6 +142,11 @@ type Store interface {
 	// ErrNoInbox.
 	Open(ctx context.Context, name string, key Key, payer *Payer) (Claim, error)
 
+	// Check is Open without a payer that does not restart the timeout of the claim.
+	//
+	// Errors: ErrWrongKey, ErrNoInbox.
+	Check(ctx context.Context, name string, key Key) (Claim, error)
+
 	// Put appends m to the mailbox named to and returns the ID that it assigns.
 	// If the name is not claimed, Put waits up to wait for a claim.
 	//

@@ -13,6 +13,7 @@ import (
 	"inbox/inbox/internal/login"
 	"inbox/inbox/quota"
 	"inbox/internal/problem"
+	"inbox/internal/websocket"
 )
 
 // Refusals by the handler itself.
@@ -127,7 +128,7 @@ func retryAfterOf(err error) int {
 }
 
 func newRefusalCounter() problem.Counter {
-	kinds := []string{"invitation-required", "invitation-expired", "bad-request", "body-too-large", "cross-site", "internal", "not-found", errWebSocketVersion.Kind()}
+	kinds := []string{"invitation-required", "invitation-expired", "bad-request", "body-too-large", "cross-site", "internal", "not-found", websocket.UpgradeRequired}
 	for _, a := range problemTable {
 		kinds = append(kinds, a.problem.Kind())
 	}

@@ -59,7 +59,7 @@ func (h *Handler) putAndWait(w http.ResponseWriter, r *http.Request, to string, 
 	defer h.observeWait(w)()
 	// The deadline for the body must not end the wait.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return h.putPending(r.Context(), to, m, wait)
+	return h.putPending(r, to, m, wait)
 }
 
 // admitSend asks the guard before a stream puts a message, whose sender's password was checked. The
@@ -143,17 +143,19 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 }
 
 // putPending waits up to wait for the recipient to claim its name, and not beyond the stop of the
-// server.
-func (h *Handler) putPending(ctx context.Context, to string, m Message, wait time.Duration) error {
-	if wait > 0 {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
+// server or the end of the sender's invitation.
+func (h *Handler) putPending(r *http.Request, to string, m Message, wait time.Duration) error {
+	if wait <= 0 {
+		_, err := h.store.Put(r.Context(), to, m, 0)
+		return err
 	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
+	defer h.whileAdmitted(r, to, cancel)()
 	_, err := h.store.Put(ctx, to, m, wait)
-	if err != nil && context.Cause(ctx) == ErrStopping {
-		return ErrStopping
+	if err != nil && r.Context().Err() == nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return err
 }

@@ -97,10 +97,7 @@ func refuseHandshake(w http.ResponseWriter, err error) error {
 		return err
 	}
 	invalid.SetHeader(w.Header())
-	if invalid.Status == http.StatusUpgradeRequired {
-		return errWebSocketVersion
-	}
-	return problem.BadRequest("the opening handshake", errors.New("is invalid: "+invalid.Reason))
+	return invalid.Problem()
 }
 
 // webSocket is a receiver and a sender on a WebSocket. The methods of websocket.Handler run one at
@@ -365,6 +362,3 @@ func (s *webSocket) hello(f wire.Frame) {
 	}
 	s.begin()
 }
-
-var errWebSocketVersion = problem.New(http.StatusUpgradeRequired, "upgrade-required", "This version of WebSocket is not known",
-	"The server speaks version 13, that of RFC 6455.")

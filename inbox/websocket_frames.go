@@ -58,7 +58,7 @@ func (s *webSocket) send(f wire.Frame) {
 	default:
 		var ended func(error) error
 		if ended, err = s.h.admitSend(s.r, f.To); err == nil {
-			err = ended(s.h.putPending(s.r.Context(), f.To, m, 0))
+			err = ended(s.h.putPending(s.r, f.To, m, 0))
 		}
 		if err == nil {
 			s.stored(f.Number)
@@ -121,7 +121,7 @@ func (s *webSocket) sendOrWait(f wire.Frame, m Message, wait time.Duration) erro
 	if err != nil {
 		return err
 	}
-	if err = s.h.putPending(r.Context(), f.To, m, 0); !errors.Is(err, ErrNoInbox) {
+	if err = s.h.putPending(r, f.To, m, 0); !errors.Is(err, ErrNoInbox) {
 		s.answerPending(r, f.Number, ended(err))
 		return nil
 	}
@@ -134,7 +134,7 @@ func (s *webSocket) sendOrWait(f wire.Frame, m Message, wait time.Duration) erro
 	s.unanswered.Add(1)
 	go func() {
 		defer leave()
-		err := ended(s.h.putPending(r.Context(), f.To, m, wait))
+		err := ended(s.h.putPending(r, f.To, m, wait))
 		s.pending.Add(-1)
 		s.answerPending(r, f.Number, err)
 		if s.unanswered.Add(-1); s.h.stopping.Err() != nil {

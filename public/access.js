@@ -36,6 +36,22 @@ export function isInvitation(token) {
   return INVITATION.test(token);
 }
 
+/** Whether the end of an invitation is missing. @param {string} token */
+export function isCutOff(token) {
+  return /^[a-z0-9_]*$/i.test(token) && token.length < 'invite_'.length + 32;
+}
+
+/**
+ * Returns the invitation in the fragment of a link, as far as it is one; undefined if the fragment is for
+ * something else. What a messenger or a person adds around the invitation is left out.
+ * @param {string} fragment
+ */
+export function invitationOf(fragment) {
+  if (!/^#\W*invit/i.test(fragment)) return undefined;
+  const [whole] = /invite_[a-z2-7]{32}(?![a-z0-9_])/i.exec(fragment) ?? [];
+  return whole ?? fragment.replace(/^[^=]*=?/, '');
+}
+
 /**
  * Returns what this page sends to the server: the invitation of this device, or else the guest
  * pass of the link.

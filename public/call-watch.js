@@ -4,7 +4,8 @@
  */
 
 import {Diagnosis} from './diagnosis.js';
-import {urlKind, splitUrls} from './ice.js';
+import {turnOff, urlKind} from './ice-urls.js';
+import {splitUrls} from './ice.js';
 import {reasonFor} from './reason.js';
 
 /** Milliseconds without a connection before the servers are probed. */
@@ -63,7 +64,7 @@ export class CallWatch extends EventTarget {
   /**
    * @param {object} options
    * @param {Endpoint} options.endpoint
-   * @param {Pick<IceServers, 'servers' | 'known' | 'turn'>} options.ice the list that the calls of the endpoint use
+   * @param {Pick<IceServers, 'servers' | 'last'>} options.ice the list that the calls of the endpoint use
    * @param {Diagnosis} [options.diagnosis] that of the page, which limits how often its endpoints probe
    */
   constructor({endpoint, ice, diagnosis = sharedDiagnosis}) {
@@ -132,9 +133,9 @@ export class CallWatch extends EventTarget {
       online: globalThis.navigator?.onLine !== false,
       serverReachable: inbox.status === 'open',
       remoteSilent: this.#remoteSilent,
-      listKnown: this.#ice.known,
+      listKnown: this.#ice.last !== null,
       offered: kindsOf(this.#ice.servers),
-      turnOff: this.#ice.turn,
+      turnOff: turnOff(this.#ice),
       relayOnly: iceTransportPolicy === 'relay',
       local: unique(all.flatMap(({local}) => [...local])),
       remote: unique(all.flatMap(({remote}) => [...remote])),

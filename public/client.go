@@ -15,7 +15,7 @@ const ClientPath = "/client/1/"
 // clientModules are the modules that clients import, and those that these import. The npm
 // package has the same files.
 var clientModules = []string{
-	"codec.js", "connect.js", "data-channel.js", "evidence.js", "ice-restart.js", "ice.js", "inbox.js",
+	"codec.js", "connect.js", "data-channel.js", "events.js", "ice-restart.js", "ice.js", "inbox.js", "media-types.js",
 	"path.js", "peer-call.js", "peer.js", "requests.js", "room.js", "seal.js", "streams.js",
 	"transport-poll.js", "transport-stream.js", "transport-websocket.js", "transports.js",
 }

@@ -38,10 +38,10 @@ const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 export class InboxError extends Error {
   /**
    * @param {string} code
-   * @param {string} message
+   * @param {string} [message] by default the code
    * @param {{type?: string, status?: number, retryAfter?: number, cause?: unknown}} [details]
    */
-  constructor(code, message, {type = '', status = 0, retryAfter = 0, cause} = {}) {
+  constructor(code, message = code, {type = '', status = 0, retryAfter = 0, cause} = {}) {
     super(message, {cause});
     this.name = 'InboxError';
     this.code = code;
@@ -102,7 +102,7 @@ export async function readResponse(response, method, query) {
     throw interceptedError(response);
   }
   const body = await response.arrayBuffer();
-  if (!response.ok) throw responseError(response, body);
+  if (!response.ok) throw problemError(new TextDecoder().decode(body), {status: response.status, retryAfter: retryAfter(response)});
   if (method === 'POST' && body.byteLength > 0) throw interceptedError(response);
   return body;
 }
@@ -132,31 +132,38 @@ function isExpected({status, headers}, method, {after, upTo}) {
 
 /** @param {Response} response */
 function interceptedError({status}) {
-  return new InboxError('intercepted', 'the response is not from an inbox server, but from a login page, a proxy or a cache', {status});
+  return new InboxError('intercepted', 'not the response of an inbox server', {status});
 }
 
 /**
- * Converts an error response to an InboxError.
- * @param {Response} response
- * @param {ArrayBuffer} body
+ * Converts a problem document (RFC 9457) to an InboxError.
+ * @param {string} json any text that arrived
+ * @param {{status?: number, retryAfter?: number}} [details] of the response
  */
-export function responseError(response, body) {
-  const details = {status: response.status, retryAfter: retryAfter(response)};
+export function problemError(json, details) {
   try {
-    return problemError({...JSON.parse(new TextDecoder().decode(body)), ...details});
+    const {type, title, detail, status, retryAfter} = {...JSON.parse(json), ...details};
+    const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
+    return new InboxError(code, String(detail ?? title), {type, status, retryAfter});
   } catch { // not JSON, or a problem of another program
-    return new InboxError('refused', `a proxy in front of the inbox server responded with status ${response.status}`, details);
+    return new InboxError('refused', `a proxy responded with status ${details?.status}`, details);
   }
 }
 
 /**
- * Converts a problem document to an InboxError. Throws a TypeError if it is not one of an
- * inbox server.
- * @param {import('./transports.js').Problem} problem
+ * Returns the error of what a mailbox that has ended cannot do.
+ * @param {{status: string, refusal: InboxError | null}} inbox
  */
-export function problemError({type = '', title, detail, status, retryAfter}) {
-  const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
-  return new InboxError(code, String(detail ?? title), {type, status, retryAfter});
+export function endError({status, refusal}) {
+  return status === 'refused' && refusal || new InboxError(status, `the mailbox is ${status}`);
+}
+
+/**
+ * Returns the bytes of a buffer or a view, which share its memory.
+ * @param {any} data
+ */
+export function bytesOf(data) {
+  return new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength);
 }
 
 /** @param {unknown} error */
@@ -187,8 +194,8 @@ export function randomClient() {
  */
 export function encode(data) {
   if (typeof data === 'string') return {body: data, type: 'text/plain'};
-  if (data instanceof ArrayBuffer || data instanceof Blob) return {body: data, type: 'application/octet-stream'};
-  if (ArrayBuffer.isView(data)) return {body: /** @type {BodyInit} */ (data), type: 'application/octet-stream'};
+  const isBuffer = data instanceof ArrayBuffer || ArrayBuffer.isView(data);
+  if (isBuffer || data instanceof Blob) return {body: isBuffer ? bytesOf(data) : data, type: 'application/octet-stream'};
   return {body: JSON.stringify(data), type: 'application/json'};
 }
 
@@ -204,14 +211,16 @@ export function decode(type, body) {
   return typeof body === 'string' ? new TextEncoder().encode(body).buffer : body;
 }
 
+const abortError = (/** @type {string} */ text) => new DOMException(text, 'AbortError');
+
 /** The cause of a request that the client aborted because the network of the device changed. */
-export const networkChange = new DOMException('the network of this device has changed', 'AbortError');
+export const networkChange = abortError('another network');
 
 /** The cause of a request that the client aborted to repeat it at once, because its connection can be dead. */
-export const replaced = new DOMException('the request was repeated', 'AbortError');
+export const replaced = abortError('repeated');
 
 /** The cause of a poll that the client aborted because a stream takes its place. */
-export const takenOver = new DOMException('another transport receives the messages', 'AbortError');
+export const takenOver = abortError('another transport');
 
 /**
  * WaitTime is the time that the requests of one client ask the server to wait. Many

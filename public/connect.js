@@ -22,7 +22,8 @@
  * The code of peer connections is loaded while the mailbox is opened.
  */
 
-import {InboxError, randomClient as random} from './codec.js';
+import {InboxError, endError, randomClient as random} from './codec.js';
+import {defer, emit, on, onAbort, pause, until} from './events.js';
 import {Inbox} from './inbox.js';
 
 export {Inbox, InboxError};
@@ -101,18 +102,11 @@ export async function connect(server, to, options = {}) {
  */
 export async function answer(server, options) {
   const listener = await listen(server, options);
-  const {signal} = options;
-  let abort = () => {};
-  return new Promise((resolve, reject) => {
-    abort = () => reject(signal?.reason);
-    if (signal?.aborted) abort();
-    signal?.addEventListener('abort', abort);
-    listener.addEventListener('call', ({detail}) => resolve(detail));
+  return until((/** @type {(call: Call) => void} */ resolve, reject, scope) => {
+    onAbort(options.signal, reject, scope);
+    on(listener, 'call', ({detail}) => resolve(detail), scope);
     listener.closed.then(reject);
-  }).finally(() => {
-    signal?.removeEventListener('abort', abort);
-    listener.close();
-  });
+  }).finally(() => listener.close());
 }
 
 /**
@@ -139,14 +133,12 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
   #ringing = new Map();
   #line;
   #options;
-  #onError = (/** @type {CustomEvent<InboxError>} */ {detail}) => {
-    if (isPermanent(detail)) this.#emitError(detail);
-    if (this.inbox.status === 'refused') this.#end(detail);
-  };
-  #onSuperseded = () => this.#end(superseded());
-  #end = (/** @type {InboxError} */ _reason) => {};
+  /** @type {ReturnType<typeof defer<InboxError>>} */
+  #closed = defer();
   /** Resolves to the reason when the listener has ended. @type {Promise<InboxError>} */
-  closed = new Promise(resolve => { this.#end = resolve; });
+  closed = this.#closed.promise;
+  /** The mailbox that is called. */
+  inbox;
 
   /**
    * @param {Line} line
@@ -157,27 +149,25 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
     super();
     this.#line = line;
     this.#options = options;
+    this.inbox = line.inbox;
     line.listener = this;
-    this.inbox.addEventListener('error', this.#onError);
-    this.inbox.addEventListener('superseded', this.#onSuperseded);
-    void this.closed.then(() => this.#onClosed());
-  }
-
-  get inbox() {
-    return this.#line.inbox;
+    const scope = new AbortController();
+    on(this.inbox, 'error', ({detail}) => {
+      if (isPermanent(detail)) emit(this, 'error', detail);
+      if (this.inbox.status === 'refused') this.#closed.resolve(detail);
+    }, scope.signal);
+    on(this.inbox, 'superseded', () => this.#closed.resolve(endError(this.inbox)), scope.signal);
+    void this.closed.then(() => {
+      scope.abort();
+      line.listener = null;
+      for (const call of this.#pending) call.decline();
+      line.release();
+    });
   }
 
   /** Accepts no further calls. Connected ones continue. */
   close() {
-    this.#end(new InboxError('closed', 'the listener was closed'));
-  }
-
-  #onClosed() {
-    this.inbox.removeEventListener('error', this.#onError);
-    this.inbox.removeEventListener('superseded', this.#onSuperseded);
-    this.#line.listener = null;
-    for (const call of this.#pending) call.decline();
-    this.#line.release();
+    this.#closed.resolve(new InboxError('closed', 'the listener is closed'));
   }
 
   /**
@@ -197,18 +187,13 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
     const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: {...this.#options, accept}});
     this.#pending.add(call);
     try {
-      if (await call.pickUp(message)) this.dispatchEvent(new CustomEvent('call', {detail: call}));
+      if (await call.pickUp(message)) emit(this, 'call', call);
     } catch (error) {
-      this.#emitError(error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
+      emit(this, 'error', error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
     } finally {
       this.#pending.delete(call);
       if (this.#ringing.get(from) === call) this.#ringing.delete(from);
     }
-  }
-
-  /** @param {InboxError} detail */
-  #emitError(detail) {
-    this.dispatchEvent(new CustomEvent('error', {detail}));
   }
 }
 
@@ -236,7 +221,7 @@ class Line {
     this.inbox = inbox;
     this.#isOwner = isOwner;
     this.Call = Call;
-    inbox.addEventListener('message', ({detail: {from, data}}) => this.#onMessage(from, data));
+    on(inbox, 'message', ({detail: {from, data}}) => this.#onMessage(from, data));
   }
 
   /**
@@ -322,48 +307,16 @@ class Line {
  * @returns {Promise<void>}
  */
 async function started(inbox, signal) {
-  if (inbox.status === 'superseded') throw superseded();
-  let onError = (/** @type {CustomEvent<InboxError>} */ _event) => {};
-  let onAbort = () => {};
-  const failed = new Promise((_resolve, reject) => {
-    onError = ({detail}) => isPermanent(detail) && reject(detail);
-    onAbort = () => reject(signal?.reason);
+  if (inbox.status === 'superseded') throw endError(inbox);
+  const isOpen = inbox.status === 'open' || await until((/** @type {(isOpen: boolean) => void} */ resolve, reject, scope) => {
+    on(inbox, 'error', ({detail}) => isPermanent(detail) && reject(detail), scope);
+    onAbort(signal, reject, scope);
+    inbox.start().then(resolve, reject);
   });
-  inbox.addEventListener('error', onError);
-  signal?.addEventListener('abort', onAbort);
-  try {
-    const isOpen = inbox.status === 'open' || await Promise.race([inbox.start(), failed]);
-    if (inbox.refusal && inbox.status === 'refused') throw inbox.refusal;
-    if (!isOpen) throw inbox.status === 'closed' ? new InboxError('closed', 'the mailbox was closed') : superseded();
-  } finally {
-    inbox.removeEventListener('error', onError);
-    signal?.removeEventListener('abort', onAbort);
-  }
-}
-
-/**
- * Resolves after a time, or when a signal is aborted.
- * @param {number} milliseconds
- * @param {AbortSignal} [signal]
- * @returns {Promise<void>}
- */
-function pause(milliseconds, signal) {
-  return new Promise(resolve => {
-    const end = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, milliseconds);
-    signal?.addEventListener('abort', end);
-  });
+  if (!isOpen) throw endError(inbox);
 }
 
 /** Whether an error of a mailbox does not pass. A recipient that has gone is no error. @param {InboxError} error */
 function isPermanent({status, temporary, code}) {
   return status >= 400 && !temporary && code !== 'no-inbox';
-}
-
-function superseded() {
-  return new InboxError('superseded', 'another client of this mailbox was started');
 }

@@ -13,7 +13,8 @@
  * default.
  */
 
-import {InboxError} from './codec.js';
+import {InboxError, bytesOf} from './codec.js';
+import {after, emit, on, onAbort, until} from './events.js';
 
 /** Maximum number of bytes of a frame. */
 const MAX_FRAME_BYTES = 64 * 1024;
@@ -57,6 +58,8 @@ const MORE = 128;
  * - close
  */
 export class DataChannel extends /** @type {import('./events.js').TypedTarget<DataChannelEvents>} */ (/** @type {unknown} */ (EventTarget)) {
+  /** By default that of the RTCDataChannel. */
+  label;
   /** undefined at first, null while there is none. @type {RTCDataChannel | null | undefined} */
   #channel;
   /** @type {'connecting'|'open'|'closed'} */
@@ -78,8 +81,6 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   #pumping = null;
   /** How many messages the remote peer has acknowledged. */
   #acknowledged = 0;
-  /** Called when that are all. */
-  #onDrained = () => {};
   /** How many messages have arrived, and bytes since the last acknowledgement. */
   #received = 0;
   #unacknowledged = 0;
@@ -93,9 +94,6 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Messages that wait for a listener. @type {unknown[]} */
   #waiting = [];
   #waitingBytes = 0;
-  /** Called when the remote peer answers a ping, or the channel ends. @type {((works: boolean) => void)[]} */
-  #pongs = [];
-  #label;
   #maxMessageBytes;
   #onLost;
 
@@ -110,14 +108,10 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    */
   constructor(channel, {maxMessageBytes = MAX_MESSAGE_BYTES, onLost, label = channel?.label ?? ''} = {}) {
     super();
-    this.#label = label;
+    this.label = label;
     this.#maxMessageBytes = maxMessageBytes;
     this.#onLost = onLost;
     if (channel) this.attach(channel);
-  }
-
-  get label() {
-    return this.#label;
   }
 
   /** @returns {RTCDataChannelState} */
@@ -169,17 +163,15 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   async send(data, {signal} = {}) {
     const {kind, body} = encodeMessage(data);
     const size = body instanceof Blob ? body.size : body.length;
-    if (size > this.#maxMessageBytes) throw new InboxError('too-large', `the message has ${size} bytes, more than ${this.#maxMessageBytes}`);
-    if (this.#closing || this.#state === 'closed') throw closedError();
+    if (size > this.#maxMessageBytes) throw this.#error('too-large');
+    if (this.#closing || this.#state === 'closed') throw this.#error('closed');
     signal?.throwIfAborted();
-    let cancel = () => {};
-    await new Promise((resolve, reject) => {
-      const message = {kind, body, size, signal, resolve: () => resolve(undefined), reject};
+    return until((resolve, reject, scope) => {
+      const message = {kind, body, size, signal, resolve, reject};
       this.#outgoing.push(message);
-      cancel = () => this.#cancel(message);
-      signal?.addEventListener('abort', cancel);
+      onAbort(signal, () => this.#cancel(message), scope);
       void this.#pump();
-    }).finally(() => signal?.removeEventListener('abort', cancel));
+    });
   }
 
   /**
@@ -204,9 +196,9 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#channel = channel;
     channel.binaryType = 'arraybuffer';
     channel.bufferedAmountLowThreshold = WINDOW_BYTES / 4;
-    channel.addEventListener('open', () => this.#onOpen(channel));
-    channel.addEventListener('close', () => this.#onClose(channel));
-    channel.addEventListener('message', ({data}) => channel === this.#channel && this.#onFrame(data));
+    on(channel, 'open', () => this.#onOpen(channel));
+    on(channel, 'close', () => this.#onClose(channel));
+    on(channel, 'message', ({data}) => channel === this.#channel && this.#onFrame(data));
     if (channel.readyState === 'open') this.#onOpen(channel);
   }
 
@@ -264,7 +256,11 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
       const end = Math.min(size, offset + MAX_FRAME_BYTES - 1);
       const part = await partOf(body, offset, end).catch(reject); // a file that was removed
       while (channel.bufferedAmount > WINDOW_BYTES && this.#canSend(channel) && !signal?.aborted) {
-        await nextEvent(channel, ['bufferedamountlow', 'close'], signal);
+        await until((resolve, _reject, scope) => {
+          on(channel, 'bufferedamountlow', resolve, scope);
+          on(channel, 'close', resolve, scope);
+          onAbort(signal, resolve, scope);
+        });
       }
       if (!this.#canSend(channel)) return; // it is sent again
       if (signal?.aborted || !part) {
@@ -299,7 +295,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
       resolve();
     }
     this.#settle();
-    if (this.#outgoing.length === 0) this.#onDrained();
+    emit(this, 'ack', count);
     void this.#pump();
   }
 
@@ -331,12 +327,10 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
    * @returns {Promise<boolean>}
    */
   ping(limit) {
-    return new Promise(resolve => {
-      const timer = setTimeout(resolve, this.#state === 'closed' ? 0 : limit, false);
-      this.#pongs.push(works => {
-        clearTimeout(timer);
-        resolve(works);
-      });
+    return until((/** @type {(works: boolean) => void} */ resolve, _reject, scope) => {
+      after(this.#state === 'closed' ? 0 : limit, () => resolve(false), scope);
+      on(this, 'pong', () => resolve(true), scope);
+      on(this, 'close', () => resolve(false), scope);
       this.#sendFrame(PING);
     });
   }
@@ -351,18 +345,20 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   }
 
   async #close() {
-    let timer;
-    const limit = new Promise(resolve => { timer = setTimeout(resolve, CLOSE_TIME); });
-    const drained = new Promise(resolve => { this.#onDrained = () => resolve(undefined); });
-    if (this.#outgoing.length > 0) await Promise.race([drained, limit]);
-    this.#closed = true;
-    this.#sendFrame(CLOSE);
-    const channel = this.#channel;
-    const wasOpen = channel?.readyState === 'open';
-    channel?.close();
-    if (wasOpen) await Promise.race([nextEvent(channel, ['close']), nextEvent(this, ['close']), limit]);
-    clearTimeout(timer);
-    this.#end();
+    await until((resolve, _reject, scope) => {
+      const close = () => {
+        if (this.#outgoing.length > 0) return;
+        this.#closed = true;
+        this.#sendFrame(CLOSE);
+        if (this.#channel?.readyState === 'open') this.#channel.close();
+        else resolve();
+      };
+      after(CLOSE_TIME, resolve, scope);
+      on(this, 'close', resolve, scope);
+      on(this, 'ack', close, scope);
+      close();
+    });
+    this.abort();
   }
 
   /** Ends the channel at once, on both sides if there is a connection. @internal */
@@ -377,9 +373,7 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     this.#state = 'closed';
     this.#channel = null;
     clearTimeout(this.#ackTimer);
-    for (const {reject} of this.#outgoing.splice(0)) reject(closedError());
-    this.#onDrained();
-    this.#onPong(false);
+    for (const {reject} of this.#outgoing.splice(0)) reject(this.#error('closed'));
     this.dispatchEvent(new Event('close'));
   }
 
@@ -391,9 +385,9 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (header >= ACK && header < MORE) return this.#onNumber(header, part);
     switch (header) {
       case PING: return this.#onPing();
-      case PONG: return this.#onPong(true);
+      case PONG: return emit(this, 'pong', null);
       case CANCEL: return this.#reset();
-      case CLOSE: return this.#onRemoteClose();
+      case CLOSE: return this.abort();
       default: return this.#onPart(header % MORE, header >= MORE, part);
     }
   }
@@ -437,16 +431,6 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
   /** Answers, unless the remote peer asks faster than it reads. */
   #onPing() {
     if (this.#channel && this.#channel.bufferedAmount <= 2 * WINDOW_BYTES) this.#sendFrame(PONG);
-  }
-
-  /** @param {boolean} works */
-  #onPong(works) {
-    for (const resolve of this.#pongs.splice(0)) resolve(works);
-  }
-
-  #onRemoteClose() {
-    this.#channel?.close();
-    this.#end();
   }
 
   /**
@@ -516,14 +500,14 @@ export class DataChannel extends /** @type {import('./events.js').TypedTarget<Da
     if (this.#state === 'closed') return;
     this.#reset();
     this.#waiting = [];
-    const text = code === 'malformed' ? 'the remote peer has sent something else than messages' : `the remote peer has sent more than ${this.#maxMessageBytes} bytes`;
-    this.dispatchEvent(new CustomEvent('error', {detail: new InboxError(code, text)}));
+    emit(this, 'error', this.#error(code));
     this.abort();
   }
-}
 
-function closedError() {
-  return new InboxError('closed', 'the data channel is closed');
+  /** @param {'malformed'|'too-large'|'closed'} code */
+  #error(code) {
+    return new InboxError(code, code === 'closed' ? 'the data channel is closed' : `a message is ${code}, the limit is ${this.#maxMessageBytes} bytes`);
+  }
 }
 
 /**
@@ -533,12 +517,11 @@ function closedError() {
  */
 function encodeMessage(data) {
   if (data instanceof Blob) return {kind: BYTES, body: data};
-  if (data instanceof ArrayBuffer) return {kind: BYTES, body: new Uint8Array(data).slice()};
-  if (ArrayBuffer.isView(data)) return {kind: BYTES, body: new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice()};
-  if (typeof data === 'string') return {kind: TEXT, body: new TextEncoder().encode(data)};
-  const text = JSON.stringify(data);
+  if (data instanceof ArrayBuffer || ArrayBuffer.isView(data)) return {kind: BYTES, body: bytesOf(data).slice()};
+  const isText = typeof data === 'string';
+  const text = isText ? data : JSON.stringify(data);
   if (text === undefined) throw new TypeError('JSON cannot represent the message');
-  return {kind: JSON_TEXT, body: new TextEncoder().encode(text)};
+  return {kind: isText ? TEXT : JSON_TEXT, body: new TextEncoder().encode(text)};
 }
 
 /**
@@ -565,24 +548,4 @@ function number(count) {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setFloat64(0, count);
   return bytes;
-}
-
-/**
- * Resolves at the next of some events, or when a signal is aborted.
- * @param {EventTarget} target
- * @param {string[]} types
- * @param {AbortSignal} [signal]
- * @returns {Promise<void>}
- */
-function nextEvent(target, types, signal) {
-  return new Promise(resolve => {
-    if (signal?.aborted) return resolve();
-    const end = () => {
-      for (const type of types) target.removeEventListener(type, end);
-      signal?.removeEventListener('abort', end);
-      resolve();
-    };
-    for (const type of types) target.addEventListener(type, end);
-    signal?.addEventListener('abort', end);
-  });
 }

@@ -4,7 +4,8 @@
  * ends in a bounded time and closes its connections, so that its allocations end.
  */
 
-import {splitUrls, urlKind} from './ice.js';
+import {urlKind} from './ice-urls.js';
+import {splitUrls} from './ice.js';
 
 /** Milliseconds that a probe can take. */
 const TIMEOUT = 10_000;
@@ -16,7 +17,7 @@ const MAX_URLS = 12;
 const INTERVAL = 60_000;
 
 /**
- * @typedef {import('./ice.js').UrlKind} UrlKind
+ * @typedef {import('./ice-urls.js').UrlKind} UrlKind
  * @typedef {'rejected'|'blocked'|'unreachable'|'refused'|'no-path'|'cancelled'} Problem
  *   the browser rejects the URL; the browser uses no UDP; the server does not answer; it
  *   refuses the request; it opens a relay that passes no data; the run was cancelled

@@ -1,9 +1,7 @@
-/**
- * The types of classes that extend EventTarget and have events of their own. This module
- * has no code.
- */
+/** Events, timers and promises that end together: with a signal. */
 
 /**
+ * The types of the events of a class that extends EventTarget.
  * @template {Record<string, Event>} M the events by their types
  * @typedef {{
  *   addEventListener<K extends keyof M & string>(type: K, listener: (event: M[K]) => void, options?: AddEventListenerOptions | boolean): void;
@@ -19,4 +17,82 @@
  * @typedef {new () => TypedEvents<M>} TypedTarget
  */
 
-export {};
+/**
+ * Dispatches an event with a detail.
+ * @param {{dispatchEvent(event: Event): boolean}} target
+ * @param {string} type
+ * @param {unknown} detail
+ */
+export function emit(target, type, detail) {
+  target.dispatchEvent(new CustomEvent(type, {detail}));
+}
+
+/**
+ * Adds a listener that the signal removes. A target that the platform does not have is skipped.
+ * @param {any} target
+ * @param {string} type
+ * @param {(event: any) => void} listener
+ * @param {AbortSignal} [signal]
+ */
+export function on(target, type, listener, signal) {
+  target?.addEventListener?.(type, listener, {signal});
+}
+
+/**
+ * Calls a listener with the reason when a signal is aborted, or at once if it is.
+ * @param {AbortSignal | undefined} aborted
+ * @param {(reason: any) => void} listener
+ * @param {AbortSignal} [signal] removes the listener
+ */
+export function onAbort(aborted, listener, signal) {
+  if (aborted?.aborted) listener(aborted.reason);
+  else on(aborted, 'abort', () => listener(aborted?.reason), signal);
+}
+
+/**
+ * Calls a function after a time, unless the signal is aborted before.
+ * @param {number} milliseconds
+ * @param {() => void} call
+ * @param {AbortSignal} signal
+ */
+export function after(milliseconds, call, signal) {
+  const timer = setTimeout(call, milliseconds);
+  on(signal, 'abort', () => clearTimeout(timer));
+}
+
+/**
+ * Returns a promise. The signal of its executor is aborted when it is settled.
+ * @template [T=void]
+ * @param {(resolve: (value: T) => void, reject: (reason: unknown) => void, signal: AbortSignal) => void} executor
+ * @returns {Promise<T>}
+ */
+export function until(executor) {
+  const scope = new AbortController();
+  return new Promise((resolve, reject) => {
+    executor(resolve, reject, scope.signal);
+  }).finally(() => scope.abort());
+}
+
+/**
+ * Resolves after a time, or when a signal is aborted.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+export function pause(milliseconds, signal) {
+  return until((resolve, _reject, scope) => {
+    after(milliseconds, resolve, scope);
+    onAbort(signal, resolve, scope);
+  });
+}
+
+/**
+ * Returns a promise with the functions that settle it.
+ * @template T
+ * @returns {{promise: Promise<T>, resolve: (value: T | PromiseLike<T>) => void, reject: (reason: unknown) => void}}
+ */
+export function defer() {
+  let settle = /** @type {any} */ (null);
+  const promise = /** @type {Promise<T>} */ (new Promise((resolve, reject) => { settle = {resolve, reject}; }));
+  return {promise, ...settle};
+}

@@ -3,13 +3,13 @@
  * both sides, and the errors of the ICE servers. It keeps no address.
  */
 
-import {urlKind} from './ice.js';
+import {urlKind} from './ice-urls.js';
 
 /** Maximum number of errors that are kept. A browser reports one per network and URL. */
 const MAX_ERRORS = 32;
 
 /**
- * @typedef {import('./ice.js').UrlKind} UrlKind
+ * @typedef {import('./ice-urls.js').UrlKind} UrlKind
  * @typedef {'host'|'srflx'|'prflx'|'relay'} CandidateType as in RFC 8839
  * @typedef {{kind: UrlKind, code: number}} ServerError an error of a STUN or TURN server; 701 is no answer
  */
@@ -24,6 +24,16 @@ export class Evidence {
   remote = new Set();
   /** @type {ServerError[]} */
   errors = [];
+
+  /**
+   * Collects the candidates and errors of a connection, and returns it.
+   * @param {RTCPeerConnection} connection
+   */
+  watch(connection) {
+    connection.addEventListener('icecandidate', ({candidate}) => candidate && this.addLocal(candidate.candidate));
+    connection.addEventListener('icecandidateerror', event => this.addError(event));
+    return connection;
+  }
 
   /** @param {string} candidate */
   addLocal(candidate) {

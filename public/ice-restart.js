@@ -36,11 +36,12 @@ export class RestartPolicy {
   #state = 'new';
   #stateSince = 0;
   #wasConnected = false;
-  /** @type {Path | null} the last selected path */
-  #path = null;
+  /** The last selected path, null before the first one. @type {Path | null} */
+  path = null;
   /** When the path last received bytes. */
   #receivedAt = 0;
-  #remoteSending = false;
+  /** Whether the remote peer sends live media, as stated in its signals. */
+  remoteSending = false;
   #signalingOpen = true;
   /** Whether the signaling channel was restored after the last restart. */
   #signalingRestored = false;
@@ -49,14 +50,9 @@ export class RestartPolicy {
   #attempts = 0;
   #lastAttempt = 0;
 
-  /** The last selected path, null before the first one. */
-  get path() {
-    return this.#path;
-  }
-
   /** Whether the last selected path is relayed. */
   get relayed() {
-    return this.#path?.relayed ?? false;
+    return this.path?.relayed ?? false;
   }
 
   /**
@@ -79,22 +75,10 @@ export class RestartPolicy {
    * @param {number} now
    */
   setPath(path, now) {
-    const received = path.id !== this.#path?.id || path.bytesReceived !== this.#path.bytesReceived;
+    const received = path.id !== this.path?.id || path.bytesReceived !== this.path.bytesReceived;
     if (received) this.#receivedAt = now;
-    this.#path = path;
+    this.path = path;
     return received;
-  }
-
-  get remoteSending() {
-    return this.#remoteSending;
-  }
-
-  /**
-   * Reports whether the remote peer sends live media, as stated in its signals.
-   * @param {boolean} sending
-   */
-  setRemoteSending(sending) {
-    this.#remoteSending = sending;
   }
 
   /**
@@ -158,8 +142,8 @@ export class RestartPolicy {
    * @param {number} now
    */
   silent(now) {
-    return this.#state === 'connected' && this.#remoteSending && this.#path !== null
-      && this.#path.relayed && this.#path.mediaReceived && now - Math.max(this.#receivedAt, this.#lastAttempt) >= TOLERANCE;
+    return this.#state === 'connected' && this.remoteSending && this.path !== null
+      && this.path.relayed && this.path.mediaReceived && now - Math.max(this.#receivedAt, this.#lastAttempt) >= TOLERANCE;
   }
 
   /**

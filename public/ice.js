@@ -10,52 +10,26 @@ const MAX_URLS = 32;
 /** Maximum number of characters of a URL in the console. */
 const MAX_SHOWN = 100;
 
-/** @typedef {'stun'|'turn-udp'|'turn-tcp'|'turn-tls'} UrlKind the protocol that a URL selects */
-/** @typedef {''|'month-used'|'other-origin'} TurnOff why the server offers no TURN, '' if it does not say */
-
 /** IceServers fetches the list of ICE servers of an inbox server. */
 export class IceServers {
-  #url;
-  #authorization;
+  /** The last response of the server, null before. @type {{iceServers: RTCIceServer[], turn?: unknown} | null} */
+  last = null;
+  #inbox;
   #fetch;
-  /** @type {RTCIceServer[]} the last list that the server returned */
-  #servers = [];
-  /** @type {TurnOff} */
-  #turn = '';
-  #known = false;
-
-  /** The invitation or guest pass for a private server, '' for none. */
-  invite;
 
   /**
-   * @param {string | URL} url the /ice endpoint
-   * @param {string} authorization the Authorization value of a mailbox; without it, the server offers no TURN
-   * @param {string} [invite]
-   * @param {typeof globalThis.fetch} [customFetch] by default that of the platform
+   * @param {Pick<import('./inbox.js').Inbox, 'url' | 'authorization' | 'invite'>} inbox whose server has
+   *   the endpoint /ice. The server offers TURN to the owner of a mailbox only
+   * @param {typeof globalThis.fetch} [fetch]
    */
-  constructor(url, authorization, invite = '', customFetch) {
-    this.invite = invite;
-    this.#url = url;
-    this.#authorization = authorization;
-    this.#fetch = (/** @type {Parameters<typeof fetch>} */ ...request) => (customFetch ?? fetch)(...request);
+  constructor(inbox, fetch = (...request) => globalThis.fetch(...request)) {
+    this.#inbox = inbox;
+    this.#fetch = fetch;
   }
 
-  /**
-   * Why the server offers no TURN: its traffic of the month is used up, or this page
-   * belongs to a site that the server does not list.
-   */
-  get turn() {
-    return this.#turn;
-  }
-
-  /** The last list that the server returned. */
+  /** The last list that the server returned, empty before. */
   get servers() {
-    return this.#servers;
-  }
-
-  /** Whether the server has returned a list. */
-  get known() {
-    return this.#known;
+    return this.last?.iceServers ?? [];
   }
 
   /**
@@ -65,24 +39,20 @@ export class IceServers {
    * @returns {Promise<RTCIceServer[]>}
    */
   async fetch() {
-    const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), TIMEOUT);
+    const {url, authorization, invite} = this.#inbox;
+    const fetch = this.#fetch; // that of a browser must not be called as a method
     try {
-      const headers = {Authorization: this.#authorization, ...this.invite && {'Inbox-Invite': this.invite}};
-      const options = /** @type {const} */ ({cache: 'no-store', credentials: 'omit', redirect: 'error'});
-      const response = await this.#fetch(this.#url, {headers, ...options, signal: abort.signal});
-      if (!response.ok) throw new Error(`status ${response.status}`);
-      const {iceServers, turn} = await response.json();
-      if (!Array.isArray(iceServers)) throw new Error('the response has no list iceServers');
-      this.#servers = iceServers;
-      this.#turn = turn === 'month-used' || turn === 'other-origin' ? turn : '';
-      this.#known = true;
+      const response = await fetch(new URL('ice', url), {
+        headers: {Authorization: authorization, ...invite && {'Inbox-Invite': invite}},
+        cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(TIMEOUT),
+      });
+      const list = await response.json();
+      if (!response.ok || !Array.isArray(list.iceServers)) throw new Error(`status ${response.status}`);
+      this.last = list;
     } catch (error) {
-      console.info(`No new list of STUN and TURN servers, continuing with ${this.#servers.length}: ${error}`);
-    } finally {
-      clearTimeout(timer);
+      console.info(`No new list of ICE servers: ${error}`);
     }
-    return this.#servers;
+    return this.servers;
   }
 }
 
@@ -113,62 +83,32 @@ export function connectWith(connect, servers) {
  * @returns {string[]} the URLs that were left out
  */
 export function applyAccepted(apply, servers) {
-  const list = splitUrls(servers);
-  if (Array.isArray(servers) && list.length <= MAX_URLS) {
+  const tries = (/** @type {RTCIceServer[]} */ next) => {
     try {
-      apply(servers);
-      return [];
+      apply(next);
+      return true;
     } catch {
-      // one of the servers is invalid
+      return false;
     }
-  }
-  apply([]);
+  };
+  const list = splitUrls(servers);
+  if (list.length <= MAX_URLS && tries(servers)) return [];
+  apply([]); // throws if no server is the cause
   /** @type {RTCIceServer[]} */
   const accepted = [];
-  const rejected = list.slice(MAX_URLS).map(urlOf);
-  for (const server of list.slice(0, MAX_URLS)) {
-    try {
-      apply([...accepted, server]);
-      accepted.push(server);
-    } catch {
-      rejected.push(urlOf(server));
-    }
-  }
-  console.warn(`Calling without invalid or excess STUN and TURN servers: ${rejected.slice(0, MAX_URLS).join(', ')}`);
+  const rejected = list.filter((server, i) => {
+    if (i >= MAX_URLS || !tries([...accepted, server])) return true;
+    accepted.push(server);
+  }).map(({urls}) => String(urls).slice(0, MAX_SHOWN)); // without credentials
+  console.warn(`Invalid or excess ICE servers: ${rejected.slice(0, MAX_URLS)}`);
   return rejected;
 }
 
 /**
  * Returns a server for each URL of a list that can contain anything.
- * @param {unknown} servers
+ * @param {any} servers
  * @returns {RTCIceServer[]}
  */
 export function splitUrls(servers) {
-  return (Array.isArray(servers) ? servers : [servers]).flatMap(server => {
-    const urls = [server?.urls].flat();
-    return urls.length > 0 ? urls.map(urls => ({...server, urls})) : [{...server}];
-  });
-}
-
-/**
- * Returns the kind of a URL (RFC 7064, RFC 7065), or null for anything else.
- * @param {unknown} url
- * @returns {UrlKind | null}
- */
-export function urlKind(url) {
-  const [, scheme, tcp] = /^(stun|turns?):[^?]*(\?transport=tcp)?/i.exec(String(url)) ?? [];
-  switch (scheme?.toLowerCase()) {
-    case 'stun': return 'stun';
-    case 'turn': return tcp ? 'turn-tcp' : 'turn-udp';
-    case 'turns': return 'turn-tls';
-    default: return null;
-  }
-}
-
-/**
- * Returns the URL of a server for the console, without its credentials.
- * @param {RTCIceServer} server
- */
-function urlOf({urls}) {
-  return typeof urls === 'string' ? urls.slice(0, MAX_SHOWN) : 'an entry without a URL';
+  return [servers].flat().flatMap(server => [server?.urls].flat().map(urls => ({...server, urls})));
 }

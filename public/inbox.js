@@ -24,9 +24,10 @@
  */
 
 import {
-  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, networkChange, problemError, randomClient, replaced, retryDelay,
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, endError, networkChange, problemError, randomClient, readResponse, replaced, retryDelay,
   takenOver, toInboxError,
 } from './codec.js';
+import {after, emit, on, onAbort, until} from './events.js';
 import {Requests, TIMEOUT_MARGIN, onWake} from './requests.js';
 import {poll} from './transport-poll.js';
 import {broken} from './transports.js';
@@ -115,7 +116,6 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   #serverWait = Infinity;
   #waitTime = new WaitTime();
   #requests;
-  #client;
   #sealer;
   /** The streams to use, in order of preference. */
   #transports;
@@ -144,11 +144,10 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   }) {
     super();
     const {href} = new URL(url, globalThis.document?.baseURI);
-    this.#client = client;
     this.#sealer = sealer;
     this.#requests = new Requests(href, {name, password, invite, fetch});
     this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
-    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
+    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests, readResponse, problemError};
   }
 
   /** The /inbox endpoint of the server. */
@@ -200,8 +199,8 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
       if (resume) this.#doubt();
       this.#stop = new AbortController();
       this.#setStatus('retrying');
-      const forget = onWake(online => online && broken.clear()); // the device has another network
-      this.#receiving = this.#receiving.then(() => this.#receiveLoop()).finally(forget);
+      onWake(online => online && broken.clear(), this.#stop.signal); // the device has another network
+      this.#receiving = this.#receiving.then(() => this.#receiveLoop());
     }
     while (this.#status === 'retrying') await new Promise(resolve => this.addEventListener('status', resolve, {once: true}));
     return this.#status === 'open';
@@ -209,17 +208,20 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
 
   /** Aborts all requests. Queued messages are not sent. */
   close() {
-    this.#setStatus('closed');
+    this.#end('closed');
+  }
+
+  /** @param {Status} status */
+  #end(status) {
+    this.#setStatus(status);
     this.#stop.abort();
     this.#endDoubt();
   }
 
   /** @param {SupersededReason} reason */
   #supersede(reason) {
-    this.#setStatus('superseded');
-    this.#stop.abort();
-    this.#endDoubt();
-    this.dispatchEvent(new CustomEvent('superseded', {detail: reason}));
+    this.#end('superseded');
+    emit(this, 'superseded', reason);
   }
 
   /**
@@ -228,9 +230,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    */
   #refuse(error) {
     this.refusal = error;
-    this.#setStatus('refused');
-    this.#stop.abort();
-    this.#endDoubt();
+    this.#end('refused');
     this.#setConnectionLost(true);
     this.#emitError(error);
   }
@@ -257,7 +257,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   release() {
     const refused = this.#status === 'refused';
     this.close();
-    if (!refused) this.#requests.sendLast('DELETE', {client: this.#client});
+    if (!refused) this.#requests.sendLast('DELETE', {client: this.#connection.client});
   }
 
   /**
@@ -273,9 +273,9 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   async send(to, data, {wait = 0, signal} = {}) {
     const queue = this.#queues.get(to) ?? {length: 0, tail: Promise.resolve()};
     if (queue.length >= MAX_QUEUE) {
-      throw new InboxError('queue-full', `queue full: ${MAX_QUEUE} messages to this recipient are pending`);
+      throw new InboxError('queue-full', 'too many messages to this recipient are pending');
     }
-    const message = this.#encode(data, to);
+    const message = /** @type {Promise<import('./transports.js').Sendable>} */ (this.#encode(data, to));
     message.catch(() => {}); // handled below, after the earlier messages
     this.#queues.set(to, queue);
     queue.length++;
@@ -292,7 +292,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * @param {string} to
    */
   async #encode(data, to) {
-    return encode(this.#sealer ? await this.#sealer.seal(data, to) : data);
+    return encode(this.#sealer ? await this.#sealer.seal(data, to) : data instanceof Blob ? await data.arrayBuffer() : data);
   }
 
   /**
@@ -335,8 +335,10 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
         if (error.code === 'network') this.#doubt();
         if (error.cause === replaced) continue;
         const aborted = streams ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
-        if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
-        if (isConnectionLoss(error, aborted) && !streams && !aborted) this.#streams?.forgive();
+        if (isConnectionLoss(error, aborted)) {
+          this.#setConnectionLost(true);
+          if (!streams && !aborted) this.#streams?.forgive();
+        }
         if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
       }
@@ -355,7 +357,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    */
   async #poll(wait, confirming) {
     const started = Date.now();
-    const query = {after: this.#lastId, client: this.#client, ...this.#resume && {resume: '1'}};
+    const query = {after: this.#lastId, client: this.#connection.client, ...this.#resume && {resume: '1'}};
     this.#pollStop = new AbortController();
     this.#polledAt = started;
     const result = poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
@@ -386,8 +388,8 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     const {Streams} = await import('./streams.js');
     return new Streams({
       names: this.#transports,
-      connection: this.#connection,
       broken,
+      connection: this.#connection,
       isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
       takeOver: () => this.#takeOver(),
       onMessage: message => this.#receive(message),
@@ -395,8 +397,8 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
       onLost: () => this.#doubt(),
       onOtherReceiver: () => this.#supersede(this.#otherReason),
       upgrade: () => void this.#upgrade(),
+      on,
       onWake,
-      codeOf: problem => toProblemError(problem).code,
     });
   }
 
@@ -437,13 +439,13 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   #onSuperseded() {
     if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
     this.#otherReason = 'replaced';
-    throw new InboxError('network', 'another request of this client came late', {cause: replaced});
+    throw new InboxError('network', 'the connection was lost', {cause: replaced});
   }
 
   #onTransport() {
     if (this.#stopped) return;
     if (this.transport !== 'poll') this.#onConfirmed();
-    this.dispatchEvent(new CustomEvent('transport', {detail: this.transport}));
+    emit(this, 'transport', this.transport);
   }
 
   /**
@@ -483,9 +485,9 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
       const from = decodeURIComponent(encodedFrom);
       const decoded = decode(type, body);
       const data = this.#sealer ? await this.#sealer.open(decoded, from) : decoded;
-      if (!this.#stopped) this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data}}));
+      if (!this.#stopped) emit(this, 'message', {from, id, type, data});
     } catch (cause) {
-      this.#emitError(new InboxError('unreadable', 'skipped a message that cannot be decoded', {cause}));
+      this.#emitError(new InboxError('unreadable', `a message was skipped: ${cause}`, {cause}));
     }
   }
 
@@ -494,7 +496,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * when the WebSocket was lost is sent again. A POST that a proxy aborted while it waited is
    * repeated; a second time in a row is an error.
    * @param {string} to
-   * @param {import('./requests.js').Body} message
+   * @param {import('./transports.js').Sendable} message
    * @param {number} wait seconds to wait for the recipient
    * @param {AbortSignal} [signal]
    */
@@ -503,9 +505,7 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     for (let failures = 0, attempts = 0, wasAborted = false; ; ) {
       await this.#confirmed;
       signal?.throwIfAborted();
-      if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
-      if (this.#status === 'superseded') throw new InboxError('superseded', 'another client of this mailbox was started');
-      if (this.#status === 'refused') throw this.refusal;
+      if (this.#stopped) throw endError(this);
       const started = Date.now();
       const remaining = Math.max(0, until - started);
       const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
@@ -532,21 +532,21 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * Sends a message over the WebSocket. Returns false if there is none, or it cannot take the
    * message.
    * @param {string} to
-   * @param {import('./requests.js').Body} message
+   * @param {import('./transports.js').Sendable} message
    * @param {number} remaining milliseconds until the send gives up
    * @param {AbortSignal} [signal]
    */
   async #sendOverStream(to, message, remaining, signal) {
     const stream = this.#streams?.current;
-    if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
-    const body = await toSendable(message.body);
-    const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
+    const {length} = message.body;
+    const maxSize = typeof message.body === 'string' ? 3 * length : length;
+    if (!stream?.send || maxSize > (stream.maxBodyBytes ?? 0)) return false;
+    const stored = stream.send(to, message, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
     try {
       if (stored) await unlessAborted(stored, signal);
-    } catch (failure) {
+    } catch (error) {
       signal?.throwIfAborted();
-      const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
-      throw problem ? toProblemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
+      throw error ?? new InboxError('network', 'the connection was lost', {cause: replaced});
     }
     return stored !== null;
   }
@@ -611,22 +611,12 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    *   holds for the latter two; the next message of the sender `from` ends the delay as well
    */
   #sleep(milliseconds, {minimum = 0, from} = {}) {
-    return new Promise(resolve => {
-      const {signal} = this.#stop;
-      if (signal.aborted) return resolve(undefined);
-      const started = Date.now();
-      const done = () => {
-        clearTimeout(timer);
-        unsubscribe();
-        signal.removeEventListener('abort', done);
-        this.removeEventListener('message', onMessage);
-        resolve(undefined);
-      };
-      const onMessage = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
-      const timer = setTimeout(done, milliseconds);
-      const unsubscribe = onWake(() => Date.now() - started >= minimum && done());
-      this.addEventListener('message', onMessage);
-      signal.addEventListener('abort', done);
+    const started = Date.now();
+    return until((resolve, _reject, signal) => {
+      after(milliseconds, resolve, signal);
+      onAbort(this.#stop.signal, resolve, signal);
+      on(this, 'message', ({detail}) => detail.from === from && resolve(), signal);
+      onWake(() => Date.now() - started >= minimum && resolve(), signal);
     });
   }
 
@@ -634,19 +624,19 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
   #setStatus(status) {
     if (this.#status === status || this.#status === 'closed') return;
     this.#status = status;
-    this.dispatchEvent(new CustomEvent('status', {detail: status}));
+    emit(this, 'status', status);
   }
 
   /** @param {boolean} lost */
   #setConnectionLost(lost) {
     if (this.#connectionLost === lost) return;
     this.#connectionLost = lost;
-    this.dispatchEvent(new CustomEvent('connection', {detail: lost ? 'lost' : 'restored'}));
+    emit(this, 'connection', lost ? 'lost' : 'restored');
   }
 
   /** @param {InboxError} error */
   #emitError(error) {
-    this.dispatchEvent(new CustomEvent('error', {detail: error}));
+    emit(this, 'error', error);
     return error;
   }
 }
@@ -659,12 +649,9 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
  * @returns {Promise<T>}
  */
 function unlessAborted(promise, signal) {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort);
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  return until((resolve, reject, scope) => {
+    onAbort(signal, reject, scope);
+    promise.then(resolve, reject);
   });
 }
 
@@ -685,32 +672,4 @@ function isConnectionLoss({code, status}, aborted) {
  */
 function isRefusal({code}) {
   return code === 'invitation-required' || code === 'invitation-expired';
-}
-
-/** @param {import('./transports.js').Problem} problem */
-function toProblemError(problem) {
-  try {
-    return problemError(problem);
-  } catch { // of another program
-    return new InboxError('refused', 'a proxy in front of the inbox server responded', {status: problem.status});
-  }
-}
-
-/**
- * Returns the size of a body, for a string the largest that it can have.
- * @param {BodyInit} body as encode returns it
- */
-function sizeOf(body) {
-  if (typeof body === 'string') return 3 * body.length;
-  return body instanceof Blob ? body.size : /** @type {ArrayBuffer} */ (body).byteLength;
-}
-
-/**
- * @param {BodyInit} body as encode returns it
- * @returns {Promise<string | Uint8Array>}
- */
-async function toSendable(body) {
-  if (typeof body === 'string') return body;
-  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
-  return new Uint8Array(body instanceof Blob ? await body.arrayBuffer() : /** @type {ArrayBuffer} */ (body));
 }

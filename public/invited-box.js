@@ -1,6 +1,6 @@
 /** The invitation to a private server, on the start page. */
 
-import {invitation, isInvitation, keepInvitation} from './access.js';
+import {invitation, invitationOf, isCutOff, isInvitation, keepInvitation} from './access.js';
 import {button, create} from './dom.js';
 import * as strings from './strings.js';
 
@@ -18,10 +18,10 @@ export class InvitedBox {
   }
 
   #open() {
-    const [, token] = /^#invite=(.*)$/.exec(location.hash) ?? [];
-    if (token !== undefined && !isInvitation(token)) return this.#show(texts.badInvitation);
+    const token = invitationOf(location.hash);
+    if (token !== undefined) history.replaceState(null, '', location.pathname + location.search);
+    if (token !== undefined && !isInvitation(token)) return this.#show(isCutOff(token) ? texts.incompleteInvitation : texts.badInvitation);
     if (token && !keepInvitation(token)) return this.#show(texts.invitationNotKept);
-    if (token) history.replaceState(null, '', location.pathname + location.search);
     if (invitation()) this.#showKept();
   }
 

@@ -3,5 +3,5 @@
 export {CallWatch} from './call-watch.js';
 export {bindInvitation} from './invitation.js';
 export {refusalOf} from './refusal.js';
-export {Peer} from './peer.js';
+export {ObservedPeer} from './observed-peer.js';
 export {StatsView} from './stats-view.js';

@@ -6,6 +6,7 @@
 import {tokenFor} from './access.js';
 import {defaultActions, fatalActions, testAction} from './actions.js';
 import {find} from './dom.js';
+import {turnOff} from './ice-urls.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
@@ -37,7 +38,7 @@ export const later = import('./later.js').catch(() => {
  * @property {string} to the mailbox of the other side
  * @property {string} device the name of this device
  * @property {IceServers} ice
- * @property {(options: import('./session.js').PeerOptions) => Promise<import('./peer.js').Peer>} createPeer
+ * @property {(options: import('./session.js').PeerOptions) => Promise<import('./observed-peer.js').ObservedPeer>} createPeer
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
@@ -91,13 +92,10 @@ export async function createInbox(room, role) {
  * @returns {Context}
  */
 export function createContext({room, made}, role, inbox) {
-  const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
+  const ice = new IceServers(inbox);
   const device = deviceName(navigator.userAgent);
-  const fetchIceServers = () => {
-    ice.invite = inbox.invite;
-    return ice.fetch();
-  };
-  const createPeer = async (/** @type {import('./session.js').PeerOptions} */ options) => new (await later).Peer(options);
+  const fetchIceServers = () => ice.fetch();
+  const createPeer = async (/** @type {import('./session.js').PeerOptions} */ options) => new (await later).ObservedPeer(options);
   return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, createPeer, fetchIceServers};
 }
 
@@ -242,7 +240,7 @@ function statusActions() {
 function withServerHint(notice, {peer, state}, ice) {
   if (state !== 'connecting' && state !== 'reconnecting') return notice;
   if (peer?.rejectedServers.length) return {...notice, hint: strings.status.rejectedServers};
-  if (ice.turn === 'month-used') return {...notice, hint: strings.status.relayUsedUp};
+  if (turnOff(ice) === 'month-used') return {...notice, hint: strings.status.relayUsedUp};
   return notice;
 }
 

@@ -72,9 +72,9 @@ export class PathMonitor {
 
   /** Checks ten times a second for five seconds, to detect another path early. */
   checkFrequently() {
-    clearTimeout(this.#frequentTimer);
     const end = Date.now() + FREQUENT_CHECK_TIME;
     const schedule = () => {
+      this.checkNormally();
       this.#frequentTimer = setTimeout(() => {
         if (Date.now() < end) schedule();
         void this.#check();
@@ -92,8 +92,8 @@ export class PathMonitor {
     if (this.#checking) return;
     this.#checking = true;
     const connected = this.#connection.connectionState === 'connected';
-    const report = connected ? await this.#connection.getStats().catch(() => null) : null; // rejected by a closed connection
+    const report = connected && await this.#connection.getStats().catch(() => null); // rejected by a closed connection
     this.#checking = false;
-    this.#onCheck(report && selectedPath(report));
+    this.#onCheck(report ? selectedPath(report) : null);
   }
 }

@@ -6,8 +6,9 @@
  * {call, renew: g}. The data channels continue over it without a loss.
  */
 
-import {InboxError, MAX_RETRY_DELAY} from './codec.js';
+import {InboxError, MAX_RETRY_DELAY, endError} from './codec.js';
 import {DataChannel} from './data-channel.js';
+import {after, defer, emit, on, onAbort, pause, until} from './events.js';
 import {IceServers} from './ice.js';
 import {Peer} from './peer.js';
 
@@ -32,8 +33,6 @@ const CLOSE_TIME = 10_000;
 const BYE_TIME = 2_000;
 /** Maximum milliseconds before a request is retried during a relayed call, whose relay is usually a part of the server. */
 const RELAYED_RETRY_DELAY = 2_000;
-/** Milliseconds for which ICE servers that were fetched early are used. Their credentials expire. */
-const FRESH_TIME = 60_000;
 /** Maximum number of data channels that the remote peer can create. */
 const MAX_CHANNELS = 64;
 /** How the subprotocol of a channel with messages of data-channel.js begins. The rest identifies the channel. */
@@ -74,16 +73,21 @@ const kinds = ['audio', 'video'];
 export class Call extends /** @type {import('./events.js').TypedTarget<CallEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /** The remote tracks whose media has arrived. */
   remoteStream = globalThis.MediaStream && new MediaStream();
-  #resolveClosed = (/** @type {CloseReason} */ _reason) => {};
+  /** The id of the call, which both sides know. */
+  id;
+  /** The name of the mailbox of the remote peer. */
+  remote;
+  /** The mailbox of this side. */
+  inbox;
+  /** @type {ReturnType<typeof defer<CloseReason>>} */
+  #closed = defer();
   /** Resolves when the call is closed. @type {Promise<CloseReason>} */
-  closed = new Promise(resolve => { this.#resolveClosed = resolve; });
+  closed = this.#closed.promise;
+  /** Settles when the call is connected, with false if this attempt has failed. @type {ReturnType<typeof defer<boolean>>} */
+  #connected = defer();
+  #isConnected = false;
   /** @type {CallState} */
   #state = 'connecting';
-  #isConnected = false;
-  /** Settles when the call is connected, with false if this attempt has failed. */
-  #settle = {resolve: (/** @type {boolean} */ _connected) => {}, reject: (/** @type {unknown} */ _error) => {}};
-  /** @type {Promise<boolean>} */
-  #connected = new Promise((resolve, reject) => { this.#settle = {resolve, reject}; });
   /** @type {Peer | null} */
   #peer = null;
   /** The one before, while there is none. @type {Peer | null} */
@@ -96,10 +100,10 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #channels = new Map();
   #created = 0;
   #generation = 0;
-  /** @type {Map<Kind, MediaStreamTrack | null>} */
+  /** What this side sends, null for a kind that it only receives. @type {Map<Kind, MediaStreamTrack | null>} */
   #tracks = new Map();
-  /** The kinds that the remote peer sends. @type {Set<string>} */
-  #remoteKinds = new Set();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #renewTimer;
   /** Whether a ring was sent, or has arrived. */
@@ -110,25 +114,19 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #closing = null;
   /** Ends the rings. */
   #ringing = new AbortController();
-  /** Ends the signals that are being sent. */
-  #signaling = new AbortController();
+  /** Ends the listeners, and the signals that are being sent. */
+  #scope = new AbortController();
   /** Settles when the signals before are encrypted. */
   #sealing = Promise.resolve();
   #receiving = Promise.resolve();
   /** The last message, encrypted early because a page that closes has no time. @type {unknown} */
   #bye = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  /** @type {{at: number, servers: Promise<RTCIceServer[]>} | null} */
+  /** Servers that are fetched while the call rings. @type {Promise<RTCIceServer[]> | null} */
   #early = null;
-  #id;
-  #remote;
   #role;
   #line;
   #options;
   #iceServers;
-  /** Removes the listeners of the mailbox and of the page. */
-  #unlisten = () => {};
 
   /**
    * @param {object} options
@@ -141,31 +139,18 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    */
   constructor({line, id, remote, role, options}) {
     super();
+    this.id = id;
+    this.remote = remote;
+    this.inbox = line.inbox;
     this.#line = line;
-    this.#id = id;
-    this.#remote = remote;
     this.#role = role;
     this.#options = options;
-    this.#iceServers = new IceServers(new URL('ice', line.inbox.url), line.inbox.authorization, line.inbox.invite, options.fetch);
-    this.#connected.catch(() => {}); // handled by dial or pickUp
+    this.#iceServers = new IceServers(line.inbox, options.fetch);
+    this.#connected.promise.catch(() => {}); // handled by dial or pickUp
     line.add(id, this);
     this.#addTracks(options.stream);
     this.#listen();
     void this.#prepareBye();
-  }
-
-  /** The id of the call, which both sides know. */
-  get id() {
-    return this.#id;
-  }
-
-  /** The name of the mailbox of the remote peer. */
-  get remote() {
-    return this.#remote;
-  }
-
-  get inbox() {
-    return this.#line.inbox;
   }
 
   /** @returns {CallState} */
@@ -221,51 +206,38 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** Closes the first channel last: its end is that of the call on the other side. */
   async #close() {
-    const timer = setTimeout(() => this.#end('local'), CLOSE_TIME);
-    const close = (/** @type {DataChannel} */ channel) => (this.#state === 'connected' || channel.bufferedAmount > 0 ? channel.close() : undefined);
+    after(CLOSE_TIME, () => this.#end('local'), this.#scope.signal);
+    const close = (/** @type {DataChannel | null} */ channel) => (this.#state === 'connected' || channel?.bufferedAmount ? channel?.close() : undefined);
     await Promise.all([...this.#channels.values()].map(close));
-    if (this.#channel) await close(this.#channel);
-    clearTimeout(timer);
+    await close(this.#channel);
     this.#end('local');
   }
 
   /**
    * Rings until the call is connected. Resolves to false if another attempt is due.
    * @param {AbortSignal} [signal]
+   * @returns {Promise<boolean>}
    * @internal
    */
-  async dial(signal) {
+  dial(signal) {
     const {dialing} = this.#line;
-    const abort = () => this.#end('local', signal?.reason);
-    dialing.set(this.#remote, this);
-    signal?.addEventListener('abort', abort);
-    if (signal?.aborted) abort();
-    void this.#ring();
-    try {
-      return await this.#connected;
-    } finally {
-      signal?.removeEventListener('abort', abort);
-      if (dialing.get(this.#remote) === this) dialing.delete(this.#remote);
-    }
+    dialing.set(this.remote, this);
+    return until((/** @type {(connected: boolean) => void} */ resolve, reject, scope) => {
+      onAbort(signal, reason => this.#end('local', reason), scope);
+      this.#connected.promise.then(resolve, reject);
+      void this.#ring();
+    }).finally(() => dialing.get(this.remote) === this && dialing.delete(this.remote));
   }
 
   async #ring() {
     const {signal} = this.#ringing;
-    let wake = () => {};
-    signal.addEventListener('abort', () => wake());
-    const tracks = [...this.#tracks.keys()];
+    const ring = {call: this.id, ring: [...this.#tracks.keys()]};
     try {
       while (!signal.aborted) {
-        this.#early = {at: Date.now(), servers: this.#fetchIceServers()};
-        await this.#line.inbox.send(this.#remote, await this.#seal({call: this.#id, ring: tracks}), {wait: Infinity, signal});
+        await this.inbox.send(this.remote, await this.#seal(ring), {wait: Infinity, signal});
         this.#rang = true;
-        await new Promise(resolve => {
-          const timer = setTimeout(resolve, RING_INTERVAL);
-          wake = () => {
-            clearTimeout(timer);
-            resolve(undefined);
-          };
-        });
+        this.#early = this.#fetchIceServers();
+        await pause(RING_INTERVAL, signal);
       }
     } catch (error) {
       if (!signal.aborted) this.#end('local', error);
@@ -280,7 +252,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    */
   pickUp(message) {
     this.receive(message);
-    return this.#connected;
+    return this.#connected.promise;
   }
 
   /**
@@ -298,21 +270,21 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * @internal
    */
   cross(data) {
-    if (this.#role === 'caller' && (this.#peer || data.call > this.#id)) return;
+    if (this.#role === 'caller' && (this.#peer || data.call > this.id)) return;
     this.#receiving = this.#receiving.then(async () => {
-      if (data.call === this.#id) return; // it rings again
+      if (data.call === this.id) return; // it rings again
       const message = await this.#open(data, data.call, 'caller');
       if (message.bye || !message.ring || this.#isConnected || this.#state === 'closed') return;
       this.#ringing.abort();
       this.#closePeer();
       this.#channel = null;
       this.#line.add(data.call, this);
-      this.#line.remove(this.#id, this.#remote, null);
-      this.#id = data.call;
+      this.#line.remove(this.id, this.remote, null);
+      this.id = data.call;
       this.#role = 'callee';
       this.#rang = true;
       void this.#prepareBye();
-      this.#addRemoteKinds(message.ring);
+      this.#expect(message.ring);
       await this.#offer();
     }).catch(() => {}); // not a message of a call
   }
@@ -328,7 +300,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** @param {any} data */
   async #onMessage(data) {
-    const message = await this.#open(data, this.#id, this.#role === 'caller' ? 'callee' : 'caller');
+    const message = await this.#open(data, this.id, this.#role === 'caller' ? 'callee' : 'caller');
     if (this.#state === 'closed') return;
     if (message.bye) return this.#onBye(message.bye);
     if (message.ring) return this.#onRing(message.ring);
@@ -343,13 +315,13 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   /** @param {unknown} error */
   #onUnreadable(error) {
     if (this.#role === 'callee' && !this.#rang) this.#end('local', error, 'unreadable');
-    else this.#emit('error', error);
+    else emit(this, 'error', error);
   }
 
   /** @param {unknown} bye */
   #onBye(bye) {
     const refused = !this.#isConnected && this.#role === 'caller' && (bye === 'declined' || bye === 'unreadable');
-    if (refused) this.#end('remote', new InboxError(bye, bye === 'declined' ? 'the callee has declined the call' : 'the callee cannot read the signals'));
+    if (refused) this.#end('remote', new InboxError(bye, `the callee answers: ${bye}`));
     else this.#end('remote');
   }
 
@@ -365,13 +337,13 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   /** @param {unknown} ring */
   async #accept(ring) {
     const {accept} = this.#options;
-    const choice = accept ? await accept(this.#remote) : true;
+    const choice = accept ? await accept(this.remote) : true;
     this.#accepting = false;
     if (this.#state === 'closed') return;
     if (!choice) return this.decline();
     if (choice !== true) this.#options = {...this.#options, ...choice};
     if (choice !== true) this.#addTracks(choice.stream);
-    this.#addRemoteKinds(ring);
+    this.#expect(ring);
     await this.#offer();
   }
 
@@ -383,19 +355,16 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     }
   }
 
-  /** @param {unknown} ring the kinds of the caller's tracks */
-  #addRemoteKinds(ring) {
-    for (const kind of kinds) if (Array.isArray(ring) && ring.includes(kind)) this.#remoteKinds.add(kind);
+  /** Notes which kinds the remote peer sends. @param {unknown} list any value that arrived */
+  #expect(list) {
+    for (const kind of kinds) if ([list].flat().includes(kind) && !this.#tracks.has(kind)) this.#tracks.set(kind, null);
   }
 
   /** Makes the offer of the callee, with the tracks of both sides. */
   async #offer() {
     const peer = await this.#connect(CALLEE_TIME);
     if (!peer) return;
-    for (const kind of kinds) {
-      const track = this.#tracks.get(kind) ?? null;
-      if (track || this.#remoteKinds.has(kind)) void peer.setTrack(kind, track);
-    }
+    for (const [kind, track] of this.#tracks) void peer.setTrack(kind, track);
     this.#openChannels(peer);
   }
 
@@ -426,7 +395,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
 
   /** Notes that a connection cannot be created. @param {unknown} error */
   #onFailure(error) {
-    if (this.#isConnected) this.#emit('error', error);
+    if (this.#isConnected) emit(this, 'error', error);
     else this.#end('local', error);
   }
 
@@ -434,9 +403,8 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #renew() {
     if (this.#state !== 'reconnecting') return;
     this.#renewTimer = setTimeout(() => this.#renew(), RENEW_INTERVAL);
-    const {status} = this.#line.inbox;
-    if (status !== 'open') return;
-    if (this.#role === 'caller') return this.#send({call: this.#id, renew: this.#generation + 1});
+    if (this.inbox.status !== 'open') return;
+    if (this.#role === 'caller') return this.#send({renew: this.#generation + 1});
     this.#generation++;
     void this.#offer().catch(error => this.#onFailure(error));
   }
@@ -482,28 +450,27 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     const generation = this.#generation;
     this.#closePeer();
     if (!this.#isConnected) this.#setTimer(limit, () => this.#end('local'));
-    const early = this.#early && Date.now() - this.#early.at < FRESH_TIME ? this.#early.servers : null;
-    const iceServers = await (early ?? this.#fetchIceServers());
+    const iceServers = await (this.#early ?? this.#fetchIceServers());
+    this.#early = null;
     if (this.#state === 'closed' || generation !== this.#generation) return null;
     const {iceTransportPolicy, createConnection} = this.#options;
     const peer = new Peer({
-      call: this.#id, polite: this.#role === 'caller', twoWay: true, send: signal => this.#send({...signal, g: generation}),
+      call: this.id, polite: this.#role === 'caller', twoWay: true, send: signal => this.#send({...signal, g: generation}),
       iceServers, fetchIceServers: () => this.#fetchIceServers(), iceTransportPolicy, connect: createConnection,
     });
     this.#peer = peer;
     peer.addEventListener('state', () => peer === this.#peer && this.#onPeerState(peer));
     peer.addEventListener('track', ({detail}) => this.#onTrack(peer, detail.track));
     peer.addEventListener('datachannel', ({detail}) => peer === this.#peer && this.#onChannel(detail));
-    peer.addEventListener('error', ({detail}) => this.#emit('error', detail));
+    peer.addEventListener('error', ({detail}) => emit(this, 'error', detail));
     peer.addEventListener('path', ({detail}) => {
-      this.#line.inbox.maxRetryDelay = peer.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
-      this.#emit('path', detail);
+      this.inbox.maxRetryDelay = peer.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
+      emit(this, 'path', detail);
     });
     return peer;
   }
 
   async #fetchIceServers() {
-    this.#iceServers.invite = this.#line.inbox.invite;
     return this.#options.iceServers ?? await this.#iceServers.fetch();
   }
 
@@ -558,7 +525,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     const isOwn = protocol.startsWith(PROTOCOL + this.#role);
     if (isOwn || protocol.length > MAX_PROTOCOL_LENGTH || (!known && this.#channels.size >= MAX_CHANNELS)) channel.close();
     else if (known) known.attach(channel);
-    else this.#emit('channel', this.#addChannel(protocol, channel, channel.label));
+    else emit(this, 'channel', this.#addChannel(protocol, channel, channel.label));
   }
 
   /**
@@ -568,11 +535,11 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    */
   #onTrack(peer, track) {
     const stream = this.remoteStream;
-    this.#remoteKinds.add(track.kind);
+    this.#expect(track.kind);
     const onMedia = () => {
       if (peer !== this.#peer) return;
       stream.addTrack(track);
-      this.#emit('track', {track, stream});
+      emit(this, 'track', {track, stream});
     };
     if (track.muted) track.addEventListener('unmute', onMedia, {once: true});
     else onMedia();
@@ -591,7 +558,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     clearTimeout(this.#timer);
     clearTimeout(this.#renewTimer);
     this.#setState('connected');
-    this.#settle.resolve(true);
+    this.#connected.resolve(true);
   }
 
   /** Checks that data arrives again: in Firefox, the channels of a path that was dead for long can remain dead. */
@@ -609,20 +576,20 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   #setTimer(limit, onEnd) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      if (!this.#isConnected && this.#line.inbox.status === 'retrying') this.#setTimer(limit, onEnd);
+      if (!this.#isConnected && this.inbox.status === 'retrying') this.#setTimer(limit, onEnd);
       else onEnd();
     }, limit);
   }
 
-  /** Sends a signal after those before it. @param {(Signal & {g: number}) | {call: string, renew: number}} signal */
+  /** Sends a signal after those before it. @param {Record<string, unknown>} signal */
   #send(signal) {
-    const sealed = this.#seal(signal);
+    const sealed = this.#seal({call: this.id, ...signal});
     this.#sealing = this.#sealing.then(async () => {
       const message = await sealed;
-      this.#line.inbox.send(this.#remote, message, {wait: Infinity, signal: this.#signaling.signal}).catch(error => {
+      this.inbox.send(this.remote, message, {wait: Infinity, signal: this.#scope.signal}).catch(error => {
         if (!this.#isConnected) this.#end('local', error);
       });
-    }).catch(error => this.#emit('error', error));
+    }).catch(error => emit(this, 'error', error));
   }
 
   /**
@@ -632,7 +599,7 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   async #seal(message) {
     const {sealer} = this.#options;
     if (!sealer) return message;
-    const context = {from: this.#line.inbox.name, to: this.#remote, call: message.call, direction: this.#role};
+    const context = {from: this.inbox.name, to: this.remote, call: message.call, direction: this.#role};
     return {call: message.call, sealed: await sealer.seal(message, context)};
   }
 
@@ -645,44 +612,35 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
   async #open(data, call, sender) {
     const {sealer} = this.#options;
     if (!data.sealed && (!sealer || (data.bye && !this.#isConnected))) return data;
-    if (!sealer) throw new InboxError('unreadable', 'the remote peer encrypts its signals, and this one does not');
-    const context = {from: this.#remote, to: this.#line.inbox.name, call, direction: sender};
+    if (!sealer) throw new InboxError('unreadable', 'the remote peer encrypts its signals');
+    const context = {from: this.remote, to: this.inbox.name, call, direction: sender};
     const message = await sealer.open(data.sealed, context).catch(cause => {
-      throw new InboxError('unreadable', `a signal of the remote peer was refused: ${cause.message}`, {cause});
+      throw new InboxError('unreadable', cause.message, {cause});
     });
-    if (message?.call !== call) throw new InboxError('unreadable', 'the signal names another call than its envelope');
+    if (message?.call !== call) throw new InboxError('unreadable', 'the signal is of another call');
     return message;
   }
 
   async #prepareBye() {
-    const id = this.#id;
+    const id = this.id;
     const bye = await this.#seal({call: id, bye: 'closed'}).catch(() => null);
-    if (id === this.#id) this.#bye = bye;
+    if (id === this.id) this.#bye = bye;
   }
 
   #listen() {
-    const {inbox} = this.#line;
-    const onConnection = (/** @type {CustomEvent<string>} */ {detail}) => this.#peer?.setSignaling(detail === 'restored');
-    const onStatus = (/** @type {CustomEvent<string>} */ {detail}) => detail === 'open' && this.#peer?.setSignaling(true); // taken back
-    const onSuperseded = () => {
+    const {inbox} = this;
+    const {signal} = this.#scope;
+    on(inbox, 'connection', ({detail}) => this.#peer?.setSignaling(detail === 'restored'), signal);
+    on(inbox, 'status', ({detail}) => detail === 'open' && this.#peer?.setSignaling(true), signal); // taken back
+    on(inbox, 'superseded', () => {
       if (this.#isConnected) this.#peer?.setSignaling(false);
-      else this.#end('local', new InboxError('superseded', 'another client of this mailbox was started'));
-    };
-    const onHide = () => {
-      if (this.#isKnown && this.#bye) inbox.sendLast(this.#remote, this.#bye);
-      this.#line.remove(this.#id, this.#remote, null);
-      this.#end('local', new InboxError('closed', 'the page was closed'));
-    };
-    inbox.addEventListener('connection', onConnection);
-    inbox.addEventListener('status', onStatus);
-    inbox.addEventListener('superseded', onSuperseded);
-    globalThis.addEventListener?.('pagehide', onHide);
-    this.#unlisten = () => {
-      inbox.removeEventListener('connection', onConnection);
-      inbox.removeEventListener('status', onStatus);
-      inbox.removeEventListener('superseded', onSuperseded);
-      globalThis.removeEventListener?.('pagehide', onHide);
-    };
+      else this.#end('local', endError(inbox));
+    }, signal);
+    on(globalThis, 'pagehide', () => {
+      if (this.#isKnown && this.#bye) inbox.sendLast(this.remote, this.#bye);
+      this.#line.remove(this.id, this.remote, null);
+      this.#end('local', new InboxError('closed', 'the page is closed'));
+    }, signal);
   }
 
   /**
@@ -695,15 +653,14 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
     if (this.#state === 'closed') return;
     clearTimeout(this.#timer);
     clearTimeout(this.#renewTimer);
-    this.#unlisten();
     this.#ringing.abort();
-    this.#signaling.abort();
+    this.#scope.abort();
     this.#setState('closed');
     for (const channel of this.#allChannels) channel.abort();
     this.#peer?.close();
-    if (error === undefined) this.#settle.resolve(false);
-    else this.#settle.reject(error);
-    this.#resolveClosed(reason);
+    if (error === undefined) this.#connected.resolve(false);
+    else this.#connected.reject(error);
+    this.#closed.resolve(reason);
     void this.#sendBye(reason, bye);
   }
 
@@ -717,29 +674,18 @@ export class Call extends /** @type {import('./events.js').TypedTarget<CallEvent
    * @param {string} bye
    */
   async #sendBye(reason, bye) {
-    const {inbox} = this.#line;
-    if (bye && reason !== 'remote' && this.#isKnown && inbox.status === 'open') {
-      const message = bye === 'unreadable' ? {call: this.#id, bye} : await this.#seal({call: this.#id, bye}).catch(() => null);
-      let timer;
-      const limit = new Promise(resolve => { timer = setTimeout(resolve, BYE_TIME); });
-      await Promise.race([inbox.send(this.#remote, message).catch(() => {}), limit]); // it can have gone
-      clearTimeout(timer);
+    if (bye && reason !== 'remote' && this.#isKnown && this.inbox.status === 'open') {
+      const message = {call: this.id, bye};
+      const sealed = bye === 'unreadable' ? message : await this.#seal(message).catch(() => null);
+      await this.inbox.send(this.remote, sealed, {signal: AbortSignal.timeout(BYE_TIME)}).catch(() => {}); // it can have gone
     }
-    this.#line.remove(this.#id, this.#remote, this.#bye);
+    this.#line.remove(this.id, this.remote, this.#bye);
   }
 
   /** @param {CallState} state */
   #setState(state) {
     if (this.#state === state) return;
     this.#state = state;
-    this.#emit('state', state);
-  }
-
-  /**
-   * @param {keyof CallEvents} type
-   * @param {unknown} detail
-   */
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, {detail}));
+    emit(this, 'state', state);
   }
 }

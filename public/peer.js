@@ -18,7 +18,7 @@
  * create a new call.
  */
 
-import {Evidence} from './evidence.js';
+import {emit, on} from './events.js';
 import {RestartPolicy} from './ice-restart.js';
 import {applyAccepted, connectWith} from './ice.js';
 import {PathMonitor} from './path.js';
@@ -56,8 +56,10 @@ const MAX_EARLY_CANDIDATES = 256;
  * - error: an Error during negotiation; the connection can still succeed
  */
 export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
-  /** What this side knows of the paths, for an explanation if the call does not connect. */
-  evidence = new Evidence();
+  /** The id of the call. */
+  call;
+  /** The URLs of the ICE servers that were left out, because the browser rejects them. */
+  rejectedServers;
   /** @type {State} */
   #state = 'connecting';
   /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
@@ -93,8 +95,6 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   #stream = globalThis.MediaStream && new MediaStream();
   #connection;
   #monitor;
-  #rejectedServers;
-  #call;
   #polite;
   #twoWay;
   #send;
@@ -117,9 +117,9 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * @param {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [options.connect] creates the connection, where
    *   it is not that of a browser
    */
-  constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
+  constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = configuration => new RTCPeerConnection(configuration)}) {
     super();
-    this.#call = call;
+    this.call = call;
     this.#polite = polite;
     this.#twoWay = twoWay;
     this.#send = send;
@@ -128,17 +128,8 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     const {connection, rejected} = connectWith(list => connect(this.#configure(list)), iceServers);
     this.#connection = connection;
     this.#monitor = new PathMonitor(connection, path => this.#onCheck(path));
-    this.#rejectedServers = rejected;
+    this.rejectedServers = rejected;
     this.#addListeners();
-  }
-
-  get call() {
-    return this.#call;
-  }
-
-  /** The URLs of the ICE servers that were left out, because the browser rejects them. */
-  get rejectedServers() {
-    return this.#rejectedServers;
   }
 
   /** @returns {State} */
@@ -217,11 +208,13 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    */
   receive(signal) {
     this.#queue = this.#queue.then(async () => {
-      if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
+      if (this.#state === 'closed' || signal.call !== this.call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
-      this.evidence.addSignal(signal);
-      this.#restarts.setRemoteSending(signal.sending ?? false);
-      if (signal.restart && !this.#polite) this.#onRestartRequest();
+      this.#restarts.remoteSending = signal.sending ?? false;
+      if (signal.restart && !this.#polite) {
+        this.#restarts.request(Date.now());
+        this.#checkRestart();
+      }
       if (signal.description) await this.#setRemoteDescription(signal.description, signal);
       await this.#addCandidates(signal.candidates ?? []);
     }).catch(error => this.#emitError(error));
@@ -238,13 +231,11 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
 
   #addListeners() {
     const connection = this.#connection;
-    connection.addEventListener('negotiationneeded', () => this.#sendOffer());
-    connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
-    connection.addEventListener('icecandidateerror', event => this.evidence.addError(event));
-    connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
-    connection.addEventListener('track', ({track, streams}) =>
-      this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
-    connection.addEventListener('datachannel', ({channel}) => this.dispatchEvent(new CustomEvent('datachannel', {detail: channel})));
+    on(connection, 'negotiationneeded', () => this.#sendOffer());
+    on(connection, 'icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    on(connection, 'connectionstatechange', () => this.#onConnectionStateChange());
+    on(connection, 'track', ({track, streams}) => emit(this, 'track', {track, streams}));
+    on(connection, 'datachannel', ({channel}) => emit(this, 'datachannel', channel));
   }
 
   async #sendOffer() {
@@ -269,10 +260,10 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     const collision = description.type === 'offer' && (this.#makingOffer || !stable);
     this.#ignoredOffer = collision && !this.#polite;
     if (this.#ignoredOffer) return;
-    const restarted = restartsIce(this.#connection.remoteDescription, description);
+    const last = this.#connection.remoteDescription;
+    const restarted = last && iceUfrag(last) !== iceUfrag(description);
     await this.#connection.setRemoteDescription(description); // rolls back the local offer if necessary
-    const early = this.#earlyCandidates.splice(0);
-    await this.#addCandidates(early);
+    await this.#addCandidates(this.#earlyCandidates.splice(0));
     if (description.type !== 'offer') return;
     if (this.#twoWay) await this.#adoptTransceivers();
     if (restarted) await this.#onRemoteRestart();
@@ -316,8 +307,7 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * @param {RTCIceCandidate | null} candidate
    */
   #onCandidate(candidate) {
-    if (!candidate || !candidate.candidate) return; // end of gathering
-    this.evidence.addLocal(candidate.candidate);
+    if (!candidate?.candidate) return; // end of gathering
     this.#batch.push(candidate.toJSON());
     this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }
@@ -332,7 +322,7 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   #sendSignal(content) {
     if (this.#state === 'closed') return;
     this.#announcedSending = this.#sending;
-    this.#send({call: this.#call, n: ++this.#lastSent, sending: this.#announcedSending, ...content});
+    this.#send({call: this.call, n: ++this.#lastSent, sending: this.#announcedSending, ...content});
   }
 
   /** Whether this peer sends live media. A track that is muted or disabled can send nothing for a while. */
@@ -370,14 +360,8 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     if (received || !this.#restarts.remoteSending) this.#setState('connected');
     else if (this.#restarts.silent(now)) this.#setState('reconnecting');
     if (this.#deadPath !== null && this.#deadPath !== path.id) this.#onPathReplaced();
-    this.#setPathKind(path.relayed ? 'relayed' : 'direct');
-  }
-
-  /** @param {'direct'|'relayed'} kind */
-  #setPathKind(kind) {
-    if (this.#pathKind === kind) return;
-    this.#pathKind = kind;
-    this.dispatchEvent(new CustomEvent('path', {detail: kind}));
+    const kind = path.relayed ? 'relayed' : 'direct';
+    if (this.#pathKind !== kind) emit(this, 'path', this.#pathKind = kind);
   }
 
   /** Restarts ICE, or requests it from the impolite peer, if a restart is due. */
@@ -407,11 +391,6 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     if (sender?.track) sendKeyFrame(sender).catch(error => this.#emitError(error));
   }
 
-  #onRestartRequest() {
-    this.#restarts.request(Date.now());
-    this.#checkRestart();
-  }
-
   /**
    * Restarts ICE with new servers. An offer without an answer is rolled back,
    * because the offer or its answer can be lost.
@@ -433,7 +412,7 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
     const number = ++this.#restartCount;
     const servers = await this.#fetchIceServers?.().catch(error => this.#emitError(error));
     if (this.#state === 'closed' || number !== this.#restartCount) return false;
-    if (servers) this.#rejectedServers = applyAccepted(list => this.#connection.setConfiguration(this.#configure(list)), servers);
+    if (servers) this.rejectedServers = applyAccepted(list => this.#connection.setConfiguration(this.#configure(list)), servers);
     return true;
   }
 
@@ -449,18 +428,13 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   #setState(state) {
     if (this.#state === state || this.#state === 'closed') return;
     this.#state = state;
-    this.dispatchEvent(new CustomEvent('state', {detail: state}));
+    emit(this, 'state', state);
   }
 
   /** @param {unknown} error */
   #emitError(error) {
-    if (this.#state !== 'closed') this.dispatchEvent(new CustomEvent('error', {detail: error}));
+    if (this.#state !== 'closed') emit(this, 'error', error);
   }
-}
-
-/** @param {RTCConfiguration} configuration */
-function newConnection(configuration) {
-  return new RTCPeerConnection(configuration);
 }
 
 /**
@@ -477,16 +451,9 @@ async function sendKeyFrame(sender) {
 }
 
 /**
- * Reports whether an offer restarts ICE: it has another username fragment than
- * the last description of the same peer.
- * @param {RTCSessionDescription | null} last
- * @param {RTCSessionDescriptionInit} offer
+ * Returns the username fragment of a description. An offer that restarts ICE has another one.
+ * @param {RTCSessionDescriptionInit} description
  */
-function restartsIce(last, {sdp}) {
-  return last !== null && iceUfrag(last.sdp) !== iceUfrag(sdp);
-}
-
-/** @param {string | undefined} sdp */
-function iceUfrag(sdp = '') {
-  return /^a=ice-ufrag:(.*)$/m.exec(sdp)?.[1].trim();
+function iceUfrag({sdp = ''}) {
+  return /^a=ice-ufrag:(\S*)/m.exec(sdp)?.[1];
 }

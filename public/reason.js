@@ -9,7 +9,7 @@ import * as strings from './strings.js';
 const texts = strings.reason;
 
 /**
- * @typedef {import('./ice.js').UrlKind} UrlKind
+ * @typedef {import('./ice-urls.js').UrlKind} UrlKind
  * @typedef {import('./evidence.js').CandidateType} CandidateType
  * @typedef {import('./evidence.js').ServerError} ServerError
  * @typedef {import('./diagnosis.js').ProbeResult} ProbeResult
@@ -19,7 +19,7 @@ const texts = strings.reason;
  * @property {boolean} remoteSilent whether no message of the other page has arrived for long
  * @property {boolean} listKnown whether the server has returned its list of ICE servers
  * @property {UrlKind[]} offered the kinds of URLs in the list
- * @property {import('./ice.js').TurnOff} turnOff why the server offers no TURN
+ * @property {import('./ice-urls.js').TurnOff} turnOff why the server offers no TURN
  * @property {boolean} relayOnly whether the call uses relays only
  * @property {CandidateType[]} local the candidates of this side
  * @property {CandidateType[]} remote those of the other side

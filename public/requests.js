@@ -4,6 +4,7 @@
  */
 
 import {InboxError, basicAuth, networkChange, readResponse, replaced} from './codec.js';
+import {after, on, onAbort} from './events.js';
 
 /** Milliseconds that a request can take beyond its wait before it times out. */
 export const TIMEOUT_MARGIN = 10_000;
@@ -25,25 +26,20 @@ const MIN_AGE_ONLINE = 500;
 export class Requests {
   /** The invitation or guest pass for a private server, '' for none. */
   invite;
+  /** The value of the field Authorization. */
+  authorization;
   #url;
-  #authorization;
   #fetch;
 
   /**
    * @param {string} url
-   * @param {{name: string, password: string, invite: string, fetch?: typeof fetch}} options
+   * @param {{name: string, password: string, invite: string, fetch?: typeof globalThis.fetch}} options
    */
-  constructor(url, {name, password, invite, fetch: customFetch}) {
+  constructor(url, {name, password, invite, fetch = (...request) => globalThis.fetch(...request)}) {
     this.#url = url;
-    this.#authorization = basicAuth(name, password);
+    this.authorization = basicAuth(name, password);
     this.invite = invite;
-    // That of a browser must not be called as a method.
-    this.#fetch = (/** @type {Parameters<typeof fetch>} */ ...request) => (customFetch ?? fetch)(...request);
-  }
-
-  /** The value of the field Authorization. */
-  get authorization() {
-    return this.#authorization;
+    this.#fetch = fetch;
   }
 
   /**
@@ -54,26 +50,21 @@ export class Requests {
    */
   async send(method, query, {path = '', message, limit = TIMEOUT_MARGIN, willRetry = false, signals = []} = {}) {
     const abort = new AbortController();
+    const scope = new AbortController();
     const started = Date.now();
-    const onOffline = () => abort.abort(networkChange);
-    const timer = setTimeout(() => abort.abort(), limit);
-    const unsubscribe = onWake((_online, minAge) => {
-      if (Date.now() - started >= minAge) abort.abort(replaced);
-    });
-    const stops = signals.map(signal => follow(abort, signal));
-    globalThis.addEventListener?.('offline', onOffline);
+    after(limit, () => abort.abort(), scope.signal);
+    on(globalThis, 'offline', () => abort.abort(networkChange), scope.signal);
+    onWake((_online, minAge) => Date.now() - started >= minAge && abort.abort(replaced), scope.signal);
+    for (const signal of signals) onAbort(signal, reason => abort.abort(reason), scope.signal);
     try {
       const response = await this.open(method, query, {path, message, signal: abort.signal});
       return {response, body: await readResponse(response, method, query)};
     } catch (cause) {
       if (cause instanceof InboxError) throw cause;
-      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'the recipient does not exist yet');
+      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent');
       throw new InboxError('network', 'the server cannot be reached', {cause: abort.signal.reason ?? cause});
     } finally {
-      clearTimeout(timer);
-      unsubscribe();
-      globalThis.removeEventListener?.('offline', onOffline);
-      for (const stop of stops) stop();
+      scope.abort();
     }
   }
 
@@ -97,47 +88,31 @@ export class Requests {
    */
   open(method, query, {path = '', message, accept, ...options}) {
     /** @type {Record<string, string>} */
-    const headers = {Authorization: this.#authorization};
+    const headers = {Authorization: this.authorization};
     if (accept) headers.Accept = accept;
     if (this.invite) headers['Inbox-Invite'] = encodeURIComponent(this.invite); // a broken one must not break the request
     if (message) headers['Content-Type'] = message.type;
     // URLSearchParams would encode a space as +, which some servers do not decode.
     const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
-    return this.#fetch(`${this.#url}${path}?${fields.join('&')}`, {
+    const fetch = this.#fetch; // that of a browser must not be called as a method
+    return fetch(`${this.#url}${path}?${fields.join('&')}`, {
       method, headers, body: message?.body, cache: 'no-store', credentials: 'omit', redirect: 'manual', ...options,
     });
   }
 }
 
 /**
- * Aborts a controller with a signal. Returns a function that ends this.
- * @param {AbortController} abort
- * @param {AbortSignal} [signal]
- */
-function follow(abort, signal) {
-  if (!signal) return () => {};
-  const stop = () => abort.abort(signal.reason);
-  if (signal.aborted) stop();
-  signal.addEventListener('abort', stop);
-  return () => signal.removeEventListener('abort', stop);
-}
-
-/**
  * Calls a listener when the page becomes active again or the device comes back
  * online: its connections can be dead without notice, if they are older than minAge
- * milliseconds. Returns a function that removes the listener.
+ * milliseconds.
  * @param {(online: boolean, minAge: number) => void} listener
+ * @param {AbortSignal} signal removes the listener
  */
-export function onWake(listener) {
-  const onActive = () => globalThis.document?.visibilityState !== 'hidden' && listener(false, MIN_AGE_ACTIVE);
-  const onOnline = () => listener(true, MIN_AGE_ONLINE);
-  /** @type {[EventTarget | undefined, string, () => void][]} */
-  const events = [
-    [globalThis, 'online', onOnline], [globalThis, 'pageshow', onActive],
-    [globalThis.document, 'visibilitychange', onActive], [globalThis.document, 'resume', onActive],
-  ];
-  for (const [target, type, call] of events) target?.addEventListener?.(type, call);
-  return () => {
-    for (const [target, type, call] of events) target?.removeEventListener?.(type, call);
-  };
+export function onWake(listener, signal) {
+  const {document} = globalThis;
+  const onActive = () => document?.visibilityState !== 'hidden' && listener(false, MIN_AGE_ACTIVE);
+  on(globalThis, 'online', () => listener(true, MIN_AGE_ONLINE), signal);
+  on(globalThis, 'pageshow', onActive, signal);
+  on(document, 'visibilitychange', onActive, signal);
+  on(document, 'resume', onActive, signal);
 }

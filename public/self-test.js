@@ -6,6 +6,7 @@
 
 import {invitation} from './access.js';
 import {diagnose, targets} from './diagnosis.js';
+import {turnOff} from './ice-urls.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {random} from './room.js';
@@ -19,7 +20,7 @@ const SLOW = 2_000;
 const FULL_CODES = [486, 508];
 
 /**
- * @typedef {import('./ice.js').UrlKind} UrlKind
+ * @typedef {import('./ice-urls.js').UrlKind} UrlKind
  * @typedef {import('./diagnosis.js').ProbeResult} ProbeResult
  * @typedef {keyof typeof import('./strings.js').test.findings} Finding
  * @typedef {'websocket'|'stream'} StreamName
@@ -134,11 +135,11 @@ export class SelfTest extends EventTarget {
    * @returns {Promise<Finding | null>}
    */
   async #checkIceServers(inbox) {
-    const ice = new IceServers(new URL('ice', this.#base), inbox.authorization, inbox.invite);
+    const ice = new IceServers(inbox);
     const servers = await ice.fetch();
-    if (!ice.known) return 'needsList';
+    if (!ice.last) return 'needsList';
     const list = targets(servers);
-    this.#listServers(list, ice.turn);
+    this.#listServers(list, turnOff(ice));
     const results = await diagnose(list, {signal: this.#abort.signal, onResult: result => this.#set(rowOf(result))});
     for (const one of gradeServers(results)) this.#set(one);
     return null;
@@ -147,7 +148,7 @@ export class SelfTest extends EventTarget {
   /**
    * Replaces the rows of STUN and TURN by those of the list.
    * @param {{kind: UrlKind, number: number}[]} list
-   * @param {import('./ice.js').TurnOff} turnOff
+   * @param {import('./ice-urls.js').TurnOff} turnOff
    */
   #listServers(list, turnOff) {
     const fixed = this.rows.filter(({check}) => !isServer(check));
@@ -294,7 +295,7 @@ function isServer(check) {
 /**
  * Returns the rows of the servers in a list, and those of what the list lacks.
  * @param {{kind: UrlKind, number: number}[]} list
- * @param {import('./ice.js').TurnOff} turnOff
+ * @param {import('./ice-urls.js').TurnOff} turnOff
  * @returns {Row[]}
  */
 export function serverRows(list, turnOff) {
@@ -310,7 +311,7 @@ export function serverRows(list, turnOff) {
 /**
  * @param {UrlKind} kind
  * @param {boolean} turn whether the list has another TURN server
- * @param {import('./ice.js').TurnOff} turnOff
+ * @param {import('./ice-urls.js').TurnOff} turnOff
  */
 function missingRow(kind, turn, turnOff) {
   if (kind === 'stun') return row(kind, 'warning', 'stunMissing');

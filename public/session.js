@@ -47,7 +47,7 @@ const RELAYED_RETRY_DELAY = 2_000;
  * @typedef {(Signal | {call: string}) & {report?: Report}} ReportedSignal a signal of a peer, a report, or both
  * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, retry?: boolean, to?: string,
  *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
- * @typedef {import('./peer.js').Peer} Peer
+ * @typedef {import('./observed-peer.js').ObservedPeer} Peer
  * @typedef {ConstructorParameters<typeof import('./peer.js').Peer>[0]} PeerOptions
  */
 

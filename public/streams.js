@@ -1,9 +1,10 @@
 /**
  * Opens the streams of one client, says how each ends, and remembers which of them a proxy
- * breaks. This module imports nothing but the code of WebSockets: see transports.js, which
- * has its types.
+ * breaks. A client loads this module when it works, so what it imports is not a part of
+ * what a page loads first: transports.js has the types.
  */
 
+import {open as openEventStream} from './transport-stream.js';
 import {open as openWebSocket} from './transport-websocket.js';
 
 /** Milliseconds between two looks whether a better transport can be tried again. */
@@ -24,12 +25,9 @@ const ACK_DELAY = 50;
 
 /**
  * @typedef {import('./transports.js').Stream} Stream
- * @typedef {import('./transports.js').StreamEnd} StreamEnd
+ * @typedef {import('./transports.js').End} End
  * @typedef {import('./transports.js').StreamName} StreamName
- * @typedef {import('./transports.js').Problem} Problem
- * @typedef {StreamEnd | 'offline' | 'replaced' | 'taken-over'} End how a stream ended: by the
- *   server, by the network, or by this client, which went offline, doubts the connection, or
- *   has a better stream
+ * @typedef {import('./transports.js').Failure} Failure
  * @typedef {object} Host the inbox that has the streams
  * @property {StreamName[]} names of the transports, in order of preference
  * @property {import('./transports.js').Connection} connection
@@ -41,16 +39,12 @@ const ACK_DELAY = 50;
  * @property {() => void} onLost called when a stream was lost, before its pending messages are
  * @property {() => void} onOtherReceiver called when another client has the mailbox
  * @property {() => void} upgrade calls upgrade of the streams
- * @property {(listener: (online: boolean, minAge: number) => void) => () => void} onWake calls a
- *   listener when the connection can be dead, if it is older than minAge milliseconds
- * @property {(problem: Problem) => string} codeOf
+ * @property {typeof import('./events.js').on} on
+ * @property {typeof import('./requests.js').onWake} onWake calls a listener when the connection can
+ *   be dead, if it is older than minAge milliseconds
  */
 
-/** @type {Record<StreamName, import('./transports.js').OpenStream>} */
-const openers = {
-  websocket: openWebSocket,
-  stream: async options => (await import('./transport-stream.js')).open(options),
-};
+const openers = {websocket: openWebSocket, stream: openEventStream};
 
 /** Streams has at most one stream at a time. */
 export class Streams {
@@ -68,10 +62,10 @@ export class Streams {
   /** When a stream began to take over, or failed to, in milliseconds. */
   #switchedAt = 0;
   #shortLives = 0;
-  /** The last failure of each transport, and what was known of it before. @type {Map<string, {at: number, before?: {until: number, failures: number}}>} */
+  /** The last failure of each transport, and what was known of it before. @type {Map<string, {at: number, before?: Failure}>} */
   #failures = new Map();
-  /** Why this client closes the stream. @type {End | null} */
-  #closing = null;
+  /** Ends the open stream. */
+  #close = (/** @type {End} */ _reason) => {};
   #host;
 
   /** @param {Host} host */
@@ -95,8 +89,8 @@ export class Streams {
   /** The transports to try in place of the present one, in order. */
   get due() {
     const {names, broken} = this.#host;
-    const better = names.slice(0, this.transport === 'poll' ? undefined : names.indexOf(this.transport));
-    return better.filter(name => Date.now() >= (broken.get(this.#key(name))?.until ?? 0));
+    const present = names.indexOf(/** @type {StreamName} */ (this.transport));
+    return names.filter((name, i) => (present < 0 || i < present) && Date.now() >= (broken.get(this.#key(name))?.until ?? 0));
   }
 
   /**
@@ -110,49 +104,67 @@ export class Streams {
   }
 
   /**
-   * Ends the stream.
-   * @param {End} reason
-   */
-  #close(reason) {
-    this.#closing = reason;
-    this.current?.close();
-    this.#closing = null;
-  }
-
-  /**
+   * Opens a stream. Resolves to whether it is open.
    * @param {StreamName} name
    * @param {AbortSignal} signal
+   * @returns {Promise<boolean>}
    */
-  async #open(name, signal) {
-    let takenOver = () => {};
-    let onEnd = (/** @type {StreamEnd} */ _end) => {};
-    const acks = new Acks(id => this.current?.ack(id));
-    try {
-      const stream = await openers[name]({
-        ...this.#host.connection, signal,
-        takeOver: async () => {
-          this.takingOver = new Promise(resolve => { takenOver = () => resolve(undefined); });
-          this.#close('taken-over');
-          const after = await this.#host.takeOver();
-          this.#switchedAt = Date.now();
-          return after;
-        },
-        onMessage: message => {
-          this.#activeAt = Date.now();
-          void this.#host.onMessage(message).then(() => acks.add(message.id));
-        },
-        onEnd: end => { acks.stop(); onEnd(end); },
-      });
-      onEnd = this.#opened(name, stream);
-      return true;
-    } catch (reason) {
-      if (!signal.aborted) this.#onRefusal(name, /** @type {{problem?: Problem}} */ (reason));
-      return false;
-    } finally {
-      if (this.takingOver) this.#switchedAt = Date.now();
-      this.takingOver = null;
-      takenOver();
-    }
+  #open(name, signal) {
+    return new Promise(resolve => {
+      let hasEnded = false;
+      let takenOver = () => {};
+      let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+      let stream = /** @type {Stream | undefined} */ (undefined);
+      let onEnd = (/** @type {End} */ _reason, /** @type {unknown} */ error = undefined) => {
+        if (!signal.aborted) this.#onRefusal(name, error);
+        settle(false);
+      };
+      const acks = new Acks(id => stream?.ack(id));
+      const limit = (/** @type {number} */ milliseconds = 0) => {
+        clearTimeout(timer);
+        if (milliseconds) timer = setTimeout(() => end('silent'), milliseconds);
+      };
+      const end = (/** @type {End} */ reason, /** @type {unknown} */ error = undefined) => {
+        if (hasEnded) return;
+        hasEnded = true;
+        limit();
+        acks.stop();
+        signal.removeEventListener('abort', abort);
+        onEnd(reason, error);
+        stream?.close(reason);
+      };
+      const abort = () => end('lost');
+      const settle = (/** @type {boolean} */ isOpen) => {
+        if (this.takingOver) this.#switchedAt = Date.now();
+        this.takingOver = null;
+        takenOver();
+        resolve(isOpen);
+      };
+      signal.addEventListener('abort', abort);
+      try {
+        stream = openers[name]({
+          ...this.#host.connection, limit, end,
+          takeOver: async () => {
+            this.takingOver = new Promise(resolve => { takenOver = () => resolve(undefined); });
+            this.#close('taken-over');
+            const after = await this.#host.takeOver();
+            this.#switchedAt = Date.now();
+            return after;
+          },
+          onOpen: () => {
+            this.#close = end;
+            onEnd = this.#opened(name, /** @type {Stream} */ (stream));
+            settle(true);
+          },
+          onMessage: message => {
+            this.#activeAt = Date.now();
+            void this.#host.onMessage(message).then(() => acks.add(message.id));
+          },
+        });
+      } catch {
+        end('lost');
+      }
+    });
   }
 
   /**
@@ -166,11 +178,11 @@ export class Streams {
     this.current = stream;
     this.#openedAt = this.#activeAt = Date.now();
     this.#setTransport(name);
-    const stopWatching = this.#watch();
-    return (/** @type {StreamEnd} */ end) => {
-      stopWatching();
+    const scope = new AbortController();
+    this.#watch(scope.signal);
+    return (/** @type {End} */ reason) => {
+      scope.abort();
       this.current = null;
-      const reason = this.#closing ?? end;
       const isLost = reason === 'lost' || reason === 'silent';
       if (isLost) this.#onLost(name, reason === 'silent');
       if (isLost || reason === 'offline' || reason === 'replaced') this.#host.onLost();
@@ -181,33 +193,30 @@ export class Streams {
 
   /**
    * Ends or checks the stream when its connection can be dead, and looks for a better one from
-   * time to time. Returns a function that ends this.
+   * time to time.
+   * @param {AbortSignal} signal ends this
    */
-  #watch() {
-    const timer = setInterval(() => this.#host.upgrade(), UPGRADE_INTERVAL);
-    const onOffline = () => this.#close('offline');
-    const unsubscribe = this.#host.onWake((online, minAge) => {
+  #watch(signal) {
+    const {on, onWake, upgrade} = this.#host;
+    const timer = setInterval(upgrade, UPGRADE_INTERVAL);
+    on(signal, 'abort', () => clearInterval(timer));
+    on(globalThis, 'offline', () => this.#close('offline'), signal);
+    onWake((online, minAge) => {
       if (Date.now() - this.#activeAt < minAge) return;
       if (online || !this.current?.check) this.#close('replaced');
       else this.current.check();
-    });
-    globalThis.addEventListener?.('offline', onOffline);
-    return () => {
-      clearInterval(timer);
-      unsubscribe();
-      globalThis.removeEventListener?.('offline', onOffline);
-    };
+    }, signal);
   }
 
   /**
    * Notes that a transport was refused by the server, or does not work.
    * @param {StreamName} name
-   * @param {{problem?: Problem}} reason
+   * @param {any} error an InboxError with a type, if the server refuses
    */
-  #onRefusal(name, {problem}) {
-    if (problem && this.#host.codeOf(problem) === 'other-receiver') return this.#host.onOtherReceiver();
-    const busy = problem?.status === 429 || problem?.status === 503;
-    this.#failed(name, busy ? 1000 * Math.max(1, problem.retryAfter ?? 0) : 0);
+  #onRefusal(name, error) {
+    if (error?.code === 'other-receiver') return this.#host.onOtherReceiver();
+    const isBusy = error?.type && (error.status === 429 || error.status === 503);
+    this.#failed(name, isBusy ? 1000 * Math.max(1, error.retryAfter) : 0);
   }
 
   /**
@@ -233,20 +242,22 @@ export class Streams {
    * @param {number} [retryAfter] milliseconds that the server asked for: it works, but not now
    */
   #failed(name, retryAfter = 0) {
+    const {broken} = this.#host;
     const key = this.#key(name);
-    const before = this.#host.broken.get(key);
+    const before = broken.get(key);
     this.#failures.set(key, {at: Date.now(), before});
     const failures = before?.failures ?? 0;
     const delay = retryAfter || Math.min(MAX_RETRY, FIRST_RETRY * 4 ** failures);
-    this.#host.broken.set(key, {until: Date.now() + delay, failures: failures + (retryAfter ? 0 : 1)});
+    broken.set(key, {until: Date.now() + delay, failures: failures + (retryAfter ? 0 : 1)});
   }
 
   /** Notes that the server cannot be reached: what failed shortly before does not show that a proxy breaks it. */
   forgive() {
+    const {broken} = this.#host;
     for (const [key, {at, before}] of this.#failures) {
       if (Date.now() - at > OUTAGE_TIME) continue;
-      if (before) this.#host.broken.set(key, before);
-      else this.#host.broken.delete(key);
+      if (before) broken.set(key, before);
+      else broken.delete(key);
     }
     this.#failures.clear();
     this.#shortLives = 0;

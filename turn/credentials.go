@@ -198,10 +198,11 @@ func parseUsername(username string) (id identity, err error) {
 }
 
 // revocations are the owners whose credentials were revoked before these expired. Above
-// maxRevocations, the oldest one is forgotten early: its credentials then open allocations
-// again for what is left of their ten minutes.
+// maxRevocations, the oldest one is forgotten early, and all credentials that were issued until its
+// time are revoked: clients get others.
 type revocations struct {
 	mu    sync.Mutex
+	all   time.Time // of all owners; zero without
 	at    map[ownerHash]time.Time
 	queue []revocation // in the order of add; an owner who was revoked again has several
 }
@@ -220,15 +221,38 @@ func (r *revocations) add(owner ownerHash, until, now time.Time) {
 		r.at = make(map[ownerHash]time.Time)
 	}
 	for len(r.queue) > 0 && (len(r.queue) >= maxRevocations || r.queue[0].expired(now)) {
-		if oldest := r.queue[0]; r.at[oldest.owner].Equal(oldest.at) {
-			delete(r.at, oldest.owner)
-		}
-		r.queue = r.queue[1:]
+		r.dropOldestLocked(now)
 	}
 	if until.After(r.at[owner]) {
 		r.at[owner] = until
 		r.queue = append(r.queue, revocation{owner, until})
 	}
+}
+
+func (r *revocations) dropOldestLocked(now time.Time) {
+	oldest := r.queue[0]
+	r.queue = r.queue[1:]
+	if !r.at[oldest.owner].Equal(oldest.at) {
+		return // revoked again since
+	}
+	delete(r.at, oldest.owner)
+	if !oldest.expired(now) {
+		r.all = later(r.all, oldest.at)
+	}
+}
+
+// addAll revokes all credentials that were issued until a time.
+func (r *revocations) addAll(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = later(r.all, until)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (r revocation) expired(now time.Time) bool {
@@ -242,6 +266,9 @@ func (r revocation) expired(now time.Time) bool {
 func (r *revocations) includes(id identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, revoked := r.at[id.owner]
-	return revoked && !id.issued().After(at) && id.expires.After(at)
+	return id.precedes(r.all) || id.precedes(r.at[id.owner])
+}
+
+func (id identity) precedes(revoked time.Time) bool {
+	return !id.issued().After(revoked) && id.expires.After(revoked)
 }

@@ -10,7 +10,7 @@ import (
 // The format of saved revocations, with numbers in big endian:
 //
 //	magic, version (1 byte)
-//	for each revocation: owner (12), time in microseconds since 1970 (8)
+//	for each revocation: owner (12; all zero for all owners), time in microseconds since 1970 (8)
 //	CRC-32 of all before this (4)
 const (
 	revokedMagic      = "turn-revoked\n"
@@ -18,27 +18,36 @@ const (
 	revokedEntryBytes = len(ownerHash{}) + 8
 
 	// MaxRevocationsBytes bounds what [Server.Revocations] returns.
-	MaxRevocationsBytes = len(revokedMagic) + 1 + maxRevocations*revokedEntryBytes + crc32.Size
+	MaxRevocationsBytes = len(revokedMagic) + 1 + (maxRevocations+1)*revokedEntryBytes + crc32.Size
 )
+
+// allOwners is no hash of an owner.
+var allOwners ownerHash
 
 var errSavedRevocations = errors.New("invalid revocations of credentials")
 
 // Revocations returns the owners whose credentials were revoked before these expired, for
 // [Config.Revocations] after a restart: the credentials are valid after it, too. It has the keyed
-// hashes of at most 10,000 owners.
+// hashes of at most 10,000 owners, and a time until which all are revoked.
 func (s *Server) Revocations() []byte { return s.revoked.encode(s.config.Now()) }
 
 func (r *revocations) encode(now time.Time) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := append([]byte(revokedMagic), revokedVersion)
+	if all := (revocation{allOwners, r.all}); !r.all.IsZero() && !all.expired(now) {
+		b = all.append(b)
+	}
 	for _, entry := range r.queue {
 		if !entry.expired(now) && r.at[entry.owner].Equal(entry.at) {
-			b = append(b, entry.owner[:]...)
-			b = binary.BigEndian.AppendUint64(b, uint64(entry.at.UnixMicro()))
+			b = entry.append(b)
 		}
 	}
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+func (r revocation) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(append(b, r.owner[:]...), uint64(r.at.UnixMicro()))
 }
 
 // decode adds what encode returned. An empty input has none.
@@ -55,7 +64,11 @@ func (r *revocations) decode(b []byte, now time.Time) error {
 	}
 	for b = b[len(revokedMagic)+1 : content]; len(b) > 0; b = b[revokedEntryBytes:] {
 		at := time.UnixMicro(int64(binary.BigEndian.Uint64(b[len(ownerHash{}):])))
-		r.add(ownerHash(b[:len(ownerHash{})]), at, now)
+		if owner := ownerHash(b[:len(ownerHash{})]); owner == allOwners {
+			r.addAll(at)
+		} else {
+			r.add(owner, at, now)
+		}
 	}
 	return nil
 }

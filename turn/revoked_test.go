@@ -3,6 +3,7 @@ package turn
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -46,6 +47,46 @@ func TestSavedRevocationsAreBounded(t *testing.T) {
 	if err := next.decode(saved, now); err != nil || len(saved) != MaxRevocationsBytes || len(next.at) != maxRevocations {
 		t.Errorf("got %v, %d bytes, %d owners", err, len(saved), len(next.at))
 	}
+}
+
+// TestRevocationsAboveTheBound checks that the owners for whom the table has no room get no allocation
+// with credentials from before, nor after a restart, and others do with new ones.
+func TestRevocationsAboveTheBound(t *testing.T) {
+	s := newTestServer(t, nil)
+	first, bystander := s.Credentials("first", Payer{}), s.Credentials("bystander", Payer{})
+	s.RevokeCredentials("first")
+	s.clock.advance(time.Second)
+	later := s.Credentials("later", Payer{})
+	for i := range maxRevocations {
+		s.RevokeCredentials(fmt.Sprint(i))
+	}
+	next := newTestServer(t, func(c *Config) { c.Revocations = s.Revocations() })
+	for _, server := range []*testServer{s, next} {
+		for _, row := range []struct {
+			creds Credentials
+			want  stun.ErrorCode
+		}{{first, stun.CodeUnauthorized}, {bystander, stun.CodeUnauthorized}, {later, 0}} {
+			c := server.newRawClient(t, overUDP, "")
+			c.creds = row.creds
+			c.expect(row.want, stun.MethodAllocate, udpTransport)
+		}
+	}
+	s.clock.advance(CredentialLifetime)
+	if got := s.Revocations(); len(got) != len(revokedMagic)+1+4 {
+		t.Errorf("got %d bytes when the credentials have expired", len(got))
+	}
+}
+
+func TestRevokeAllCredentials(t *testing.T) {
+	s := newTestServer(t, nil)
+	old := s.newRawClient(t, overUDP, "anna")
+	running := s.newRawClient(t, overUDP, "ben")
+	running.allocate()
+	s.RevokeAllCredentials(s.clock.Now())
+	old.expect(stun.CodeUnauthorized, stun.MethodAllocate, udpTransport)
+	running.expect(0, stun.MethodRefresh)
+	s.clock.advance(time.Second)
+	s.newRawClient(t, overUDP, "anna").allocate()
 }
 
 func TestInvalidRevocations(t *testing.T) {

@@ -204,6 +204,10 @@ func (s *Server) RevokeCredentials(owner string) {
 	s.revoked.add(s.issuer.ownerHash(owner), now, now)
 }
 
+// RevokeAllCredentials ends the credentials that were issued until a time, of all owners, as if some of
+// the revoked ones are not known. It leaves the allocations.
+func (s *Server) RevokeAllCredentials(until time.Time) { s.revoked.addAll(until) }
+
 // RevokeCredentialsID is RevokeID that leaves the allocations of the owner until they end.
 func (s *Server) RevokeCredentialsID(id string, until time.Time) {
 	if hash, ok := parseOwnerID(id); ok {

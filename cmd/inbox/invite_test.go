@@ -194,3 +194,33 @@ func TestOpenServerIgnoresInvitations(t *testing.T) {
 	s.send("send 1 anna text hello")
 	s.want("ok 1")
 }
+
+// TestPendingSendsEndWithInvitation checks that with invitations in the state directory.
+func TestPendingSendsEndWithInvitation(t *testing.T) {
+	dir := t.TempDir()
+	checkPendingSends(t, start(t, "-https=false", "-access", "invited", "-state", dir), "-state", dir)
+}
+
+// checkPendingSends checks that revoking an invitation ends the sends that wait for their recipient:
+// over HTTP, and on a WebSocket whose claim continues with another invitation of its owner.
+func checkPendingSends(t *testing.T, p *program, options ...string) {
+	t.Helper()
+	old, other := newInvitation(t, "old", options...), newInvitation(t, "other", options...)
+	for _, token := range []string{old, other} {
+		p.wantAs(token, http.StatusNoContent, "GET", "/inbox?wait=0", "ann")
+	}
+	s := p.socket(t, "ann", "invite="+old)
+	p.wantAs(other, http.StatusNotFound, "POST", "/inbox?to=missing", "ann") // the latest invitation counts
+	s.send("send 1 late?wait=20 text one")
+	s.send("send 2 missing text two")
+	s.want(`fail 2 \{.*no-inbox.*`) // the first one waits
+	answer := make(chan response, 1)
+	go func() { answer <- p.as(old, "POST", "/inbox?to=late&wait=20", "ben", "three") }()
+	time.Sleep(100 * time.Millisecond) // usually it waits, too
+	runInvite(t, append([]string{"-revoke", "old"}, options...)...)
+	s.want(`fail 1 \{.*invitation-expired.*`)
+	if got := <-answer; got.status != http.StatusForbidden || !strings.Contains(got.body, "invitation-expired") {
+		t.Errorf("over HTTP: got %d %s, want 403", got.status, got.body)
+	}
+	p.wantAs(other, http.StatusNoContent, "GET", "/inbox?wait=0", "late")
+}

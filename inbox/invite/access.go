@@ -19,7 +19,7 @@ type Config struct {
 	// Store has the mailboxes whose claims end with their invitations.
 	Store inbox.Store
 	// OnEnd, if not nil, is called when a claim has ended with its token, with the owner that
-	// Opened got.
+	// Opened got. It can be called concurrently.
 	OnEnd func(owner string)
 	// Remember is how long an owner that is not seen is remembered at least: as long as a claim
 	// lasts, or what the owner was given.

@@ -42,6 +42,7 @@ type rig struct {
 	dir     string
 	storage *File
 	store   *memstore.Store
+	mu      sync.Mutex
 	ended   []string // owners of ended claims
 }
 
@@ -56,7 +57,7 @@ func newRigIn(t *testing.T, dir string, c *clock) *rig {
 	r := &rig{t: t, clock: c, dir: dir, storage: NewFile(dir), store: memstore.New(inbox.Limits{Timeout: time.Hour})}
 	var err error
 	r.Access, err = New(Config{
-		Storage: NewFile(dir), Store: r.store, Remember: time.Hour, OnEnd: func(owner string) { r.ended = append(r.ended, owner) }, CodePrefix: "code-", JoinerPrefix: "join-", Now: c.Now,
+		Storage: NewFile(dir), Store: r.store, Remember: time.Hour, OnEnd: r.noteEnd, CodePrefix: "code-", JoinerPrefix: "join-", Now: c.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -64,10 +65,19 @@ func newRigIn(t *testing.T, dir string, c *clock) *rig {
 	return r
 }
 
+func (r *rig) noteEnd(owner string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = append(r.ended, owner)
+}
+
 func (r *rig) follow() {
 	r.t.Helper()
 	if _, err := r.reload(context.Background()); err != nil {
 		r.t.Fatal(err)
+	}
+	for _, check := range r.onCheck {
+		check()
 	}
 	r.endClaims(context.Background())
 }

@@ -27,6 +27,9 @@ const (
 	sweepInterval = 10 * time.Second
 	// checkInterval is how often claims are compared with the clock.
 	checkInterval = time.Second
+	// maxClosing is how many claims are being closed at once: a store over a network gets their
+	// commands together.
+	maxClosing = 64
 )
 
 // heldClaim is why an owner has a claim, and until when.
@@ -50,7 +53,7 @@ func (h heldClaim) isOver(r *registry, now time.Time) bool {
 		return true
 	}
 	e := r.byID[h.id]
-	return h.invited && (e == nil || !e.Revoked.IsZero() || isOver(h.until, now))
+	return h.invited && (e == nil || !e.Revoked.IsZero() || isOver(earlier(h.until, e.Expires), now))
 }
 
 // joiner is a device that enters a code, by the name of its mailbox.
@@ -300,16 +303,32 @@ func (a *Access) endClaims(ctx context.Context) {
 	if r == nil {
 		return
 	}
-	for _, h := range a.claims.ended(r, a.now()) {
-		err := a.store.Close(ctx, h.claim)
-		if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
-			a.claims.drop(h)
-			if h.invited && h.owner != "" {
-				a.onEnd(h.owner)
+	ended := a.claims.ended(r, a.now())
+	work := make(chan heldClaim)
+	var workers sync.WaitGroup
+	for range min(len(ended), maxClosing) {
+		workers.Go(func() {
+			for h := range work {
+				a.endClaim(ctx, h)
 			}
-		} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {
-			a.log.Error("end the claim of an invitation", "err", err)
+		})
+	}
+	for _, h := range ended {
+		work <- h
+	}
+	close(work)
+	workers.Wait()
+}
+
+func (a *Access) endClaim(ctx context.Context, h heldClaim) {
+	err := a.store.Close(ctx, h.claim)
+	if err == nil || errors.Is(err, inbox.ErrClaimEnded) {
+		a.claims.drop(h)
+		if h.invited && h.owner != "" {
+			a.onEnd(h.owner)
 		}
+	} else if !errors.Is(err, inbox.ErrStoreUnavailable) && ctx.Err() == nil {
+		a.log.Error("end the claim of an invitation", "err", err)
 	}
 }
 

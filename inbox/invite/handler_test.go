@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"inbox/inbox"
@@ -278,4 +279,41 @@ func TestRevocationAfterRestart(t *testing.T) {
 	if n := s.store.Stats().Inboxes; n != 0 {
 		t.Errorf("got %d mailboxes, want none", n)
 	}
+}
+
+// TestPendingSendEndsWithInvitation checks that a message that waits for its recipient is not
+// delivered after the invitation of its sender was revoked.
+func TestPendingSendEndsWithInvitation(t *testing.T) {
+	s := newPrivateServer(t)
+	s.OnCheck(s.mailboxes.CheckAccess)
+	token, other := s.invite("anna", time.Hour), s.invite("ben", time.Hour)
+	answer := make(chan *httptest.ResponseRecorder, 1)
+	go func() { answer <- s.do(request("POST", "/inbox?to=ben&wait=25", "anna", token, "late")) }()
+	for by := time.Now().Add(30 * time.Second); s.store.Stats().Queued == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(by) {
+			t.Fatal("the message does not wait")
+		}
+	}
+	s.mailboxes.CheckAccess() // ends nothing
+	s.revoke("anna")
+	if w := <-answer; w.Code != 403 || !strings.Contains(w.Body.String(), expired) {
+		t.Errorf("got %d %s, want 403", w.Code, w.Body)
+	}
+	s.wantAnswer(request("GET", "/inbox?wait=0", "ben", other, ""), 204, "")
+}
+
+// TestRefusalDoesNotProlongClaim checks that an owner without an invitation does not keep the name.
+func TestRefusalDoesNotProlongClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPrivateServer(t)
+		token := s.invite("anna", 24*time.Hour)
+		s.wantAnswer(request("GET", "/inbox?wait=0", "anna", token, ""), 204, "")
+		for range 3 {
+			time.Sleep(25 * time.Minute) // the claim lasts an hour
+			s.wantAnswer(request("GET", "/inbox?wait=0", "anna", "", ""), 403, required)
+		}
+		thief := request("GET", "/inbox?wait=0", "anna", token, "")
+		thief.SetBasicAuth("anna", "another password")
+		s.wantAnswer(thief, 204, "")
+	})
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	// sharedInterval is how late a node notices a change.
-	sharedInterval = 500 * time.Millisecond
+	sharedInterval = 250 * time.Millisecond
 	// callTimeout bounds a call to the store.
 	callTimeout = 3 * time.Second
 	// maxAttempts bounds how often a change is tried while others change the invitations.

@@ -110,6 +110,24 @@ func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Clai
 	return c, err
 }
 
+// Check implements [inbox.Store].
+func (m *Store) Check(_ context.Context, name string, key inbox.Key) (c inbox.Claim, err error) {
+	s := m.shard(name)
+	s.mu.Lock()
+	b, expired := m.findLocked(s, name, m.now())
+	switch {
+	case b == nil:
+		err = s.notFoundLocked(inbox.ErrNoInbox)
+	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
+		err = inbox.ErrWrongKey
+	default:
+		c = inbox.Claim{Name: b.name, Epoch: b.epoch}
+	}
+	s.mu.Unlock()
+	m.release(expired)
+	return c, err
+}
+
 // claimLocked makes the mailbox and wakes the Puts that wait for it.
 func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Payer, now time.Duration) (*box, error) {
 	n := m.inboxes.Add(1)

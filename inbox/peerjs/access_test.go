@@ -179,3 +179,23 @@ func TestConnectionsEndWithTheirKey(t *testing.T) {
 		late.expectInvalidKey("The invitation has expired")
 	}
 }
+
+// TestWaitingFramesEndWithTheirKey checks that what waits for an absent id is not delivered after the
+// invitation of its sender was revoked, even while the sender does not answer the close frame.
+func TestWaitingFramesEndWithTheirKey(t *testing.T) {
+	p := servePrivate(t)
+	p.timing.absent = wait
+	ann, ben := p.invite("ann", time.Hour), p.invite("ben", time.Hour)
+	sender := p.openKey(ann, "ann")
+	sender.message("OFFER", "late", `"hello"`)
+	p.await("frame that waits", func() bool {
+		s := p.holder("ann")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.queues != nil
+	})
+	sender.deaf.Store(true)
+	p.revoke("ann")
+	p.awaitFree("ann")
+	p.openKey(ben, "late").expectNothing()
+}

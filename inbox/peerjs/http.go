@@ -102,9 +102,7 @@ func refuse(w http.ResponseWriter, err error) {
 		refuser.Refuse(w)
 	case errors.As(err, &invalid):
 		invalid.SetHeader(w.Header())
-		p := problem.BadRequest("the opening handshake", errors.New("is invalid: "+invalid.Reason))
-		p.Status = invalid.Status
-		p.Write(w)
+		invalid.Problem().Write(w)
 	case errors.As(err, &known):
 		if known.Status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")

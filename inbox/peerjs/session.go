@@ -313,12 +313,16 @@ func (s *session) lostClaim(reason error) {
 	s.conn.Close(code, text)
 }
 
-// abandon gives up the id of a claim that has ended.
+// abandon gives up the id of a claim that has ended, and what it has sent to absent ids: the
+// connection can take seconds to close.
 func (s *session) abandon() {
 	s.h.remove(s)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.detached = true
-	s.mu.Unlock()
+	if s.queues != nil {
+		s.queues.cancel()
+	}
 }
 
 // reclaim claims the mailbox once more.

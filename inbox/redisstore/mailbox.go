@@ -146,6 +146,20 @@ func (s *Store) Open(ctx context.Context, name string, key inbox.Key, p *inbox.P
 	return c, err
 }
 
+// Check implements [inbox.Store].
+func (s *Store) Check(ctx context.Context, name string, key inbox.Key) (c inbox.Claim, err error) {
+	sess, err := s.currentSession()
+	if err != nil {
+		return c, err
+	}
+	o := s.prepareOpen(sess, name, key, nil)
+	answer, err := s.do(ctx, sess, "check", []location{o.location}, nil, o.args...)
+	if err == nil {
+		c, _, err = s.parseClaim(sess, &o, answer)
+	}
+	return c, err
+}
+
 // putRequest is a prepared Put.
 type putRequest struct {
 	message  *inbox.Message

@@ -355,6 +355,10 @@ if op == 'open' then
 	if h then touchEvenWhenFull(m) end
 	return reply(opened, epoch, created, token)
 end
+if op == 'check' then
+	local opened, epoch, created, token = open(nextBox())
+	return reply(opened, epoch, created, token)
+end
 if op == 'put' then return reply(put()) end
 if op == 'next' then return reply(nextMessage()) end
 if op == 'discard' then return reply(discard()) end

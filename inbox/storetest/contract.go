@@ -26,6 +26,7 @@ var contract = []struct {
 	{"ResumeAfterAnotherReceiver", inbox.Limits{}, resumeAfterAnotherReceiver},
 	{"RefusedResumeChangesNothing", inbox.Limits{}, refusedResumeChangesNothing},
 	{"RefusedResumeDoesNotKeepAlive", inbox.Limits{Timeout: shortTimeout}, refusedResumeDoesNotKeepAlive},
+	{"CheckDoesNotKeepAlive", inbox.Limits{Timeout: shortTimeout}, checkDoesNotKeepAlive},
 	{"LastReceiverEndsWithTheClaim", inbox.Limits{}, lastReceiverEndsWithTheClaim},
 	{"ConcurrentResumes", inbox.Limits{}, concurrentResumes},
 	{"WatchOfAnEarlierReceiver", inbox.Limits{}, watchOfAnEarlierReceiver},

@@ -88,6 +88,25 @@ func refusedResumeDoesNotKeepAlive(r *rig) {
 	r.want(err, inbox.ErrNoInbox, "resume after the timeout")
 }
 
+// checkDoesNotKeepAlive checks the key of a claim until it expires.
+func checkDoesNotKeepAlive(r *rig) {
+	bob := r.open("bob")
+	_, err := r.store.Check(r.Context(), "bob", key("another"))
+	r.want(err, inbox.ErrWrongKey, "check of another key")
+	c, err := r.store.Check(r.Context(), "bob", key("bob"))
+	if bob.Created = false; err != nil || c != bob {
+		r.Fatalf("got the claim %+v, %v, want %+v", c, err, bob)
+	}
+	for range 15 {
+		time.Sleep(2 * r.tick)
+		if _, err = r.store.Check(r.Context(), "bob", key("bob")); err != nil {
+			break
+		}
+	}
+	r.want(err, inbox.ErrNoInbox, "check after the timeout")
+	r.want(r.tryPut("bob", text("hello")), inbox.ErrNoInbox, "put after the timeout")
+}
+
 func lastReceiverEndsWithTheClaim(r *rig) {
 	bob := r.open("bob")
 	_, _, err := r.readAs(r.store, 1, false)

@@ -177,7 +177,7 @@ func (h *Handler) refuse(w http.ResponseWriter, err error) {
 		return
 	case errors.As(err, &invalid):
 		invalid.SetHeader(w.Header())
-		p = problem.New(invalid.Status, "bad-request", "The opening handshake is not valid", invalid.Reason)
+		p = invalid.Problem()
 	case !errors.As(err, &p):
 		h.log.Error("open a WebSocket", "err", err)
 		p = problem.New(http.StatusInternalServerError, "internal", "Something went wrong in the server", "The server log has the cause.")

@@ -39,7 +39,7 @@ func TestResponses(t *testing.T) {
 		{"WebSocket of a file", open, "GET", with("Origin: null"), 101, "", ""},
 		{"no key", open, "GET", []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"}, 400, "bad-request", any},
 		{"old version", open, "GET", []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 8", "Sec-WebSocket-Key: x"},
-			426, "bad-request", "Sec-WebSocket-Version: 13"},
+			426, "upgrade-required", "Sec-WebSocket-Version: 13"},
 		{"WebSocket of a listed origin", narrow, "GET", with("Origin: https://app.example"), 101, "", ""},
 		{"WebSocket of another origin", narrow, "GET", with("Origin: https://x.example"), 403, "cross-site", ""},
 		{"WebSocket of no browser", narrow, "GET", with(), 101, "", ""},

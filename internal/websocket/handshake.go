@@ -4,17 +4,22 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 
 	"inbox/internal/netconn"
+	"inbox/internal/problem"
 
 	"github.com/gobwas/ws"
 )
 
 // version is the only version of the protocol that was ever standardized.
 const version = "13"
+
+// UpgradeRequired is the kind of the problem of another version.
+const UpgradeRequired = "upgrade-required"
 
 // HandshakeError is a request that is no valid opening handshake. The caller writes the response.
 type HandshakeError struct {
@@ -36,6 +41,20 @@ func (e *HandshakeError) SetHeader(h http.Header) {
 		h.Set("Allow", http.MethodGet)
 	}
 }
+
+// Problem returns the problem document of the response.
+func (e *HandshakeError) Problem() *problem.Problem {
+	switch e.Status {
+	case http.StatusUpgradeRequired:
+		return errVersion
+	case http.StatusMethodNotAllowed:
+		return problem.MethodNotAllowed
+	}
+	return problem.BadRequest("the opening handshake", errors.New("is invalid: "+e.Reason))
+}
+
+var errVersion = problem.New(http.StatusUpgradeRequired, UpgradeRequired, "This version of WebSocket is not known",
+	"The server speaks version 13, that of RFC 6455.")
 
 // IsUpgrade reports whether a request asks for a WebSocket, validly or not.
 func IsUpgrade(r *http.Request) bool { return hasToken(r.Header["Upgrade"], "websocket") }

@@ -1,7 +1,7 @@
 /**
  * Checks the accessibility and layout of every page in its main states: three sizes, both
- * colour schemes, and a language that is written from right to left. The screenshots are
- * kept in shots/.
+ * colour schemes, and a language that is written from right to left. SCREENSHOTS=1 keeps
+ * screenshots in shots/.
  */
 
 import assert from 'node:assert/strict';

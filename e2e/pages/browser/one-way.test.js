@@ -20,7 +20,7 @@ before(async () => {
   if (skip) return;
   server = new Server();
   await server.start();
-  browser = await launch(['--use-fake-device-for-media-stream=fps=20,device-count=2']);
+  browser = await launch(['--use-fake-device-for-media-stream=fps=10,device-count=2']);
 });
 
 beforeEach(async () => {

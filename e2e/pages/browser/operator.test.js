@@ -1,19 +1,18 @@
 /**
  * Shows the operator's page of a server with traffic, in both colour schemes and on three screen
- * sizes, and stops the server. The screenshots are kept in shots/.
+ * sizes, and stops the server.
  */
 
 import assert from 'node:assert/strict';
 import {once} from 'node:events';
-import {mkdirSync, readFileSync} from 'node:fs';
+import {readFileSync} from 'node:fs';
 import {request} from 'node:https';
 import {createRequire} from 'node:module';
 import {after, before, test} from 'node:test';
-import {fileURLToPath} from 'node:url';
 import {launch, skip} from '../lib/browser.js';
+import {keepScreenshot} from '../lib/looks.js';
 import {Server, freePort} from '../lib/server.js';
 
-const shots = fileURLToPath(new URL('../shots/', import.meta.url));
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}, landscape: {width: 844, height: 390}};
 
@@ -25,7 +24,6 @@ let address = '';
 
 before(async () => {
   if (skip) return;
-  mkdirSync(shots, {recursive: true});
   address = `127.0.0.1:${await freePort()}`;
   server = new Server(['-metrics-bind', address, '-compat', 'peerjs']);
   await server.start();
@@ -113,7 +111,7 @@ function hostile(state) {
  */
 async function checkLayout(page, name, viewport) {
   await page.setViewportSize(viewport);
-  await page.screenshot({path: `${shots}${name}.png`, fullPage: true});
+  await keepScreenshot(page, name);
   await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
   const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
   const serious = violations.filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact)).map((/** @type {any} */ v) => v.id);

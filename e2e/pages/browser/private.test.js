@@ -153,8 +153,12 @@ test('an invitation and links that are forged, incomplete or expired', {skip}, a
   const camera = await guest.open(await chromium.sharedLink(screen));
   await chromium.waitForTitle(camera, strings.send.otherWaits.title);
   for (const page of [camera, screen]) await page.close();
-  const incomplete = await guest.open('/#invite=invite_abc');
-  await chromium.waitForText(incomplete, strings.home.badInvitation);
+  for (const [fragment, text] of [['#invite=invite_abc', strings.home.incompleteInvitation], [`#invit=invite_${'1'.repeat(32)}`, strings.home.badInvitation]]) {
+    const wrong = await guest.open('/' + fragment);
+    await chromium.waitForText(wrong, text);
+    assert.equal(new URL(wrong.url()).hash, '', 'it has left the address bar');
+    await wrong.close();
+  }
   host.allowError(/Failed to load resource|WebSocket connection/); // while the server restarts
   await server.stop();
   server.expireInvitations();

@@ -144,8 +144,8 @@ test('a proxy aborts requests that wait: the pages ask for shorter waits, withou
 });
 
 test('the server lists invalid ICE servers: the call is made without them, and the console says so', {skip}, async () => {
-  ann.allowError(/Calling without invalid/);
-  ben.allowError(/Calling without invalid/);
+  ann.allowError(/Invalid or excess ICE/);
+  ben.allowError(/Invalid or excess ICE/);
   proxy.intercept = ({url}, response) => {
     if (url !== '/ice') return false;
     response.writeHead(200, {'Content-Type': 'application/json'})

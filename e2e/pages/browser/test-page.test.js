@@ -2,28 +2,25 @@
 
 import assert from 'node:assert/strict';
 import {createSocket} from 'node:dgram';
-import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, before, test} from 'node:test';
-import {fileURLToPath} from 'node:url';
 import {Device, launch, skip} from '../lib/browser.js';
 import * as firefox from '../lib/firefox.js';
+import {keepScreenshot, sizes} from '../lib/looks.js';
 import {ReverseProxy} from '../lib/reverse-proxy.js';
 import {Server} from '../lib/server.js';
 
 /** @typedef {import('playwright-core').Page} Page */
 
-const shots = fileURLToPath(new URL('../shots/', import.meta.url));
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}, sideways: {width: 844, height: 390}};
 
 /** @type {import('../lib/browser.js').Browser} */
 let browser;
 
 before(async () => {
-  mkdirSync(shots, {recursive: true});
   if (!skip) browser = await launch();
 });
 
@@ -76,33 +73,34 @@ async function waitForDevice(page, device, state) {
   await page.locator(`#${device}-row .check[data-state="${state}"]`).waitFor({timeout: 60_000});
 }
 
-for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-  test(`Chromium, ${colorScheme}: all checks, camera and microphone, the report, and a second run`, {skip}, async () =>
-    withServer(await relayFlags(), async server => {
-      const device = await Device.create(browser, server.origin, {colorScheme, permissions: ['clipboard-read', 'clipboard-write', 'camera', 'microphone']});
-      const page = await device.open('/test.html');
-      await page.waitForFunction(ended);
-      assert.deepEqual(await page.evaluate(results), relayResults);
-      await page.getByRole('button', {name: 'Test camera'}).click();
-      await page.getByRole('button', {name: 'Test microphone'}).click();
-      await waitForDevice(page, 'camera', 'ok');
-      await waitForDevice(page, 'microphone', 'ok');
+test('Chromium: all checks, camera and microphone, the report, and a second run', {skip}, async () =>
+  withServer(await relayFlags(), async server => {
+    const device = await Device.create(browser, server.origin, {permissions: ['clipboard-read', 'clipboard-write', 'camera', 'microphone']});
+    const page = await device.open('/test.html');
+    await page.waitForFunction(ended);
+    assert.deepEqual(await page.evaluate(results), relayResults);
+    await page.getByRole('button', {name: 'Test camera'}).click();
+    await page.getByRole('button', {name: 'Test microphone'}).click();
+    await waitForDevice(page, 'camera', 'ok');
+    await waitForDevice(page, 'microphone', 'ok');
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      await page.emulateMedia({colorScheme});
       await checkAppearance(page, `test-${colorScheme}`);
-      await page.getByRole('button', {name: 'Copy report'}).click();
-      await page.getByRole('button', {name: 'Copied'}).waitFor();
-      const report = await page.evaluate(() => navigator.clipboard.readText());
-      assert.match(report, /^inbox self-test, .*\nChrome \d+ on Linux\nBrowser: ok.*\nServer: ok/);
-      assert.match(report, /TURN over UDP: ok, turnOk, \d+ ms\n.*\nCamera: ok, cameraOk\nMicrophone: ok, microphoneOk$/);
-      assert.doesNotMatch(report, /127\.0|localhost|:\d{4}/);
-      await page.getByRole('button', {name: 'Camera off'}).click();
-      await page.getByText('It worked, and is off now.').waitFor();
-      await page.getByRole('button', {name: 'Run again'}).click();
-      await page.waitForFunction(() => document.querySelector('#again')?.getAttribute('aria-disabled') === 'true');
-      await page.waitForFunction(ended);
-      assert.deepEqual(await page.evaluate(results), relayResults);
-      await device.close();
-    }));
-}
+    }
+    await page.getByRole('button', {name: 'Copy report'}).click();
+    await page.getByRole('button', {name: 'Copied'}).waitFor();
+    const report = await page.evaluate(() => navigator.clipboard.readText());
+    assert.match(report, /^inbox self-test, .*\nChrome \d+ on Linux\nBrowser: ok.*\nServer: ok/);
+    assert.match(report, /TURN over UDP: ok, turnOk, \d+ ms\n.*\nCamera: ok, cameraOk\nMicrophone: ok, microphoneOk$/);
+    assert.doesNotMatch(report, /127\.0|localhost|:\d{4}/);
+    await page.getByRole('button', {name: 'Camera off'}).click();
+    await page.getByText('It worked, and is off now.').waitFor();
+    await page.getByRole('button', {name: 'Run again'}).click();
+    await page.waitForFunction(() => document.querySelector('#again')?.getAttribute('aria-disabled') === 'true');
+    await page.waitForFunction(ended);
+    assert.deepEqual(await page.evaluate(results), relayResults);
+    await device.close();
+  }));
 
 test('Firefox: all checks, camera and microphone', {skip: firefox.skip}, async () =>
   withServer(await relayFlags(), async server => {
@@ -212,8 +210,7 @@ test('a camera that is denied, and a prompt that stays unanswered', {skip}, () =
   }));
 
 /**
- * Takes screenshots at all sizes, and fails on serious findings of axe and on
- * horizontal scrolling.
+ * Fails on serious findings of axe and on horizontal scrolling, at all sizes.
  * @param {Page} page
  * @param {string} state
  */
@@ -221,7 +218,7 @@ async function checkAppearance(page, state) {
   const before = page.viewportSize();
   for (const [size, viewport] of Object.entries(sizes)) {
     await page.setViewportSize(viewport);
-    await page.screenshot({path: `${shots}${state}-${size}.png`, fullPage: true});
+    await keepScreenshot(page, `${state}-${size}`);
     await page.evaluate(axe);
     const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
     const serious = violations.filter((/** @type {any} */ {impact}) => ['serious', 'critical'].includes(impact));

@@ -12,10 +12,19 @@ export const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
-  '--use-fake-device-for-media-stream=fps=20', '--use-fake-ui-for-media-stream',
+  '--use-fake-device-for-media-stream=fps=10', '--use-fake-ui-for-media-stream',
 ];
-/** ICE needs both flags if loopback is the only interface. */
-const loopbackFlags = ['--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns'];
+/**
+ * Features of the browser's own window. Each profile would load pages for the suggestions of its
+ * address bar, which takes half of the processor time of a short test; the others connect to the
+ * search engine. Playwright disables some of these, but only the last such flag counts.
+ */
+const windowFeatures = ['WebUIOmniboxPopup', 'WebUIOmniboxAimPopup', 'AimEnabled', 'PreconnectToSearch', 'OptimizationHints', 'MediaRouter', 'HttpsUpgrades', 'PaintHolding'];
+/** ICE needs both if loopback is the only interface. */
+const loopbackFlag = '--allow-loopback-in-peer-connection', loopbackFeature = 'WebRtcHideLocalIpsWithMdns';
+
+/** @param {string[]} features */
+export const withoutFeatures = (...features) => `--disable-features=${[...windowFeatures, ...features].join(',')}`;
 
 /** Why the browser tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
@@ -27,13 +36,13 @@ export const skip = existsSync(executablePath) || process.env.CI ? false :
  */
 export function launch(overrides = [], program = executablePath) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
-  const kept = [...flags, ...loopbackFlags].filter(flag => !overrides.some(other => name(other) === name(flag)));
+  const kept = [...flags, loopbackFlag, withoutFeatures(loopbackFeature)].filter(flag => !overrides.some(other => name(other) === name(flag)));
   return chromium.launch({executablePath: program, args: [...kept, ...overrides]});
 }
 
 /** Launches a browser for a host with a network. */
 export function launchOnHost() {
-  return chromium.launch({executablePath, args: flags});
+  return chromium.launch({executablePath, args: [...flags, withoutFeatures()]});
 }
 
 /**

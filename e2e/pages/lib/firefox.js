@@ -12,6 +12,7 @@ export const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
 const preferences = {
   'media.navigator.streams.fake': true,
+  'media.navigator.video.default_fps': 10, // frames are encoded and rendered on the CPU
   'media.navigator.permission.disabled': true,
   'media.autoplay.default': 0,
 };

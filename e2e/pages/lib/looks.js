@@ -1,7 +1,7 @@
 /** Checks how a page looks: screenshots, accessibility, and what is in view. */
 
 import assert from 'node:assert/strict';
-import {mkdirSync, readFileSync} from 'node:fs';
+import {readFileSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {fileURLToPath} from 'node:url';
 
@@ -15,7 +15,16 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 export const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}, sideways: {width: 844, height: 390}};
 
 /**
- * Checks a page at all sizes, in both colour schemes, and keeps the screenshots in shots/.
+ * With SCREENSHOTS=1, keeps a screenshot in shots/, for people to look at.
+ * @param {Page} page
+ * @param {string} name
+ */
+export async function keepScreenshot(page, name, fullPage = true) {
+  if (process.env.SCREENSHOTS) await page.screenshot({path: `${shots}${name}.png`, fullPage});
+}
+
+/**
+ * Checks a page at all sizes, in both colour schemes.
  * @param {Page} page
  * @param {string} state the name of the screenshots
  * @param {string[]} [inView] selectors of what must be in view, also on a phone held sideways
@@ -23,7 +32,6 @@ export const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, heig
  */
 export async function checkLooks(page, state, inView = [], schemes = /** @type {ColorScheme[]} */ (['dark', 'light'])) {
   await page.bringToFront();
-  mkdirSync(shots, {recursive: true});
   for (const [size, viewport] of Object.entries(sizes)) {
     await page.setViewportSize(viewport);
     await page.evaluate(() => scrollTo(0, 0));
@@ -32,7 +40,7 @@ export async function checkLooks(page, state, inView = [], schemes = /** @type {
     for (const colorScheme of schemes) {
       const name = `${state}-${colorScheme}-${size}`;
       await page.emulateMedia({colorScheme});
-      await page.screenshot({path: `${shots}${name}.png`, fullPage: size !== 'sideways'});
+      await keepScreenshot(page, name, size !== 'sideways');
       // The schemes differ in their colours only, and a phone held sideways has what the other sizes have.
       if (size === 'phone' || size === 'desk' && colorScheme === 'light') await assertAccessible(page, name);
     }
@@ -45,7 +53,7 @@ export async function checkLooks(page, state, inView = [], schemes = /** @type {
  * @param {string} name
  */
 export async function assertAccessible(page, name) {
-  await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
+  if (!await page.evaluate(() => 'axe' in window)) await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
   const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
   const serious = violations
     .filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact) || /landmark|region|heading/.test(v.id))

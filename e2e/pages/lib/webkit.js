@@ -133,8 +133,9 @@ export class WebKit {
     await this.#command(`element/${element}/value`, {text});
   }
 
-  /** Keeps a screenshot in shots/, of the frame after the next one. @param {string} name */
+  /** With SCREENSHOTS=1, keeps a screenshot in shots/, of the frame after the next one. @param {string} name */
   async screenshot(name) {
+    if (!process.env.SCREENSHOTS) return;
     await this.#command('execute/async', {script: 'requestAnimationFrame(() => requestAnimationFrame(arguments[0]))', args: []});
     mkdirSync(shots, {recursive: true});
     writeFileSync(`${shots}${name}.png`, Buffer.from(await this.#command('screenshot'), 'base64'));

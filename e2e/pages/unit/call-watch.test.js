@@ -52,7 +52,7 @@ let endpoint;
 let runs;
 /** @type {(import('../../../public/reason.js').ReasonId | null)[]} */
 let reasons;
-const ice = {servers: /** @type {RTCIceServer[]} */ ([{urls: 'stun:a'}]), known: true, turn: /** @type {const} */ ('')};
+const ice = {servers: /** @type {RTCIceServer[]} */ ([{urls: 'stun:a'}]), last: {iceServers: []}};
 
 beforeEach(() => {
   endpoint = new FakeEndpoint();

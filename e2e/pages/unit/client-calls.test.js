@@ -250,7 +250,7 @@ test('a fetch of the application is used for all requests, and not as a method',
     requests.push(new URL(String(url)).pathname);
     return Response.json({iceServers: [{urls: 'stun:example.org'}]});
   });
-  assert.equal((await new IceServers('https://example.org/ice', '', '', custom).fetch()).length, 1);
+  assert.equal((await new IceServers({url: 'https://example.org/inbox', authorization: '', invite: ''}, custom).fetch()).length, 1);
   const inbox = new Inbox('https://example.org/inbox', {name: 'me', password: 'secret', fetch: custom});
   inbox.sendLast('bob', 'hello');
   assert.deepEqual(requests, ['/ice', '/inbox']);

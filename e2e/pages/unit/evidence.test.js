@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {Evidence} from '../../../public/evidence.js';
-import {Peer} from '../../../public/peer.js';
+import {ObservedPeer} from '../../../public/observed-peer.js';
 import {FakeConnection} from '../lib/fakeconnection.js';
 
 const host = 'candidate:1 1 udp 2122187007 192.0.2.2 5000 typ host generation 0';
@@ -37,7 +37,7 @@ test('errors are kept once per kind and code, without the URL', () => {
 test('a peer collects evidence of both sides', async () => {
   const connection = new FakeConnection({});
   const connect = () => /** @type {RTCPeerConnection} */ (/** @type {unknown} */ (connection));
-  const peer = new Peer({call: 'c', polite: true, send: () => {}, connect});
+  const peer = new ObservedPeer({call: 'c', polite: true, send: () => {}, connect});
   connection.emitCandidate(host);
   connection.dispatchEvent(Object.assign(new Event('icecandidateerror'), {url: 'stun:a', errorCode: 701}));
   await peer.receive({call: 'c', n: 1, candidates: [{candidate: relay}]});

@@ -21,7 +21,7 @@ class Call {
   constructor() {
     this.policy.setState('connecting', this.now);
     this.policy.setState('connected', this.now);
-    this.policy.setRemoteSending(true);
+    this.policy.remoteSending = true;
     this.pass(5_000);
     this.start();
   }
@@ -80,7 +80,7 @@ test('a failed connection restarts at once', () => {
 
 test('a disconnected connection has three seconds to recover', () => {
   const call = new Call();
-  call.policy.setRemoteSending(false);
+  call.policy.remoteSending = false;
   call.setState('disconnected');
   call.pass(2_500);
   call.setState('connected');
@@ -98,7 +98,7 @@ test('a relayed call that receives nothing for three seconds restarts', () => {
 
 for (const [name, change] of /** @type {[string, (call: Call) => void][]} */ ([
   ['a direct path', call => { call.path = {...call.path, relayed: false}; }],
-  ['a remote peer that sends no live media', call => call.policy.setRemoteSending(false)],
+  ['a remote peer that sends no live media', call => call.policy.remoteSending = false],
   ['a call that has never received media', call => { call.path = {...call.path, mediaReceived: false}; }],
 ])) {
   test(`silence does not count: ${name}`, () => {
@@ -111,12 +111,12 @@ for (const [name, change] of /** @type {[string, (call: Call) => void][]} */ ([
 
 test('silence counts from the time when media continues', () => {
   const call = new Call();
-  call.policy.setRemoteSending(false);
+  call.policy.remoteSending = false;
   call.receiving = false;
   call.pass(60_000);
   call.receiving = true;
   call.pass(500);
-  call.policy.setRemoteSending(true);
+  call.policy.remoteSending = true;
   call.receiving = false;
   call.start();
   assert.deepEqual(call.pass(3_000), [[3_000, 'silent']]);
@@ -143,7 +143,7 @@ test('nothing restarts while the signaling channel is lost', () => {
 
 test('a relayed call restarts when the signaling channel works again, also without media', () => {
   const call = new Call();
-  call.policy.setRemoteSending(false);
+  call.policy.remoteSending = false;
   call.receiving = false;
   call.setSignaling(false);
   call.pass(1_500);

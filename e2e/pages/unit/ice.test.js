@@ -2,12 +2,15 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {IceServers, applyAccepted, connectWith, urlKind} from '../../../public/ice.js';
+import {turnOff, urlKind} from '../../../public/ice-urls.js';
+import {IceServers, applyAccepted, connectWith} from '../../../public/ice.js';
+
+const inbox = {url: 'https://example.org/inbox', authorization: 'Basic x', invite: ''};
 
 test('the request is authenticated and returns the servers', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
-  assert.deepEqual(await new IceServers('https://example.org/ice', 'Basic x').fetch(), servers);
+  assert.deepEqual(await new IceServers(inbox).fetch(), servers);
   const [, options] = fetchMock.mock.calls[0].arguments;
   assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'error', {Authorization: 'Basic x'}]);
 });
@@ -24,9 +27,9 @@ for (const [name, respond] of /** @type {[string, () => Promise<Response>][]} */
   test(`${name}: the last list, which is empty at first, and the console says why`, async t => {
     const info = t.mock.method(console, 'info', () => {});
     const fetchMock = t.mock.method(globalThis, 'fetch', respond);
-    const ice = new IceServers('https://example.org/ice', '');
+    const ice = new IceServers(inbox);
     assert.deepEqual(await ice.fetch(), []);
-    assert.match(info.mock.calls[0].arguments[0], /^No new list of STUN and TURN servers, continuing with 0: /);
+    assert.match(info.mock.calls[0].arguments[0], /^No new list of ICE servers: /);
     fetchMock.mock.mockImplementationOnce(async () => Response.json({iceServers: [{urls: 'stun:y'}]}), 1);
     assert.deepEqual(await ice.fetch(), [{urls: 'stun:y'}]);
     assert.deepEqual(await ice.fetch(), [{urls: 'stun:y'}]);
@@ -38,21 +41,21 @@ for (const [body, turn] of /** @type {[object, string][]} */ ([
 ])) {
   test(`TURN is ${turn || 'offered'} in ${JSON.stringify(body)}`, async t => {
     t.mock.method(globalThis, 'fetch', async () => Response.json(body));
-    const ice = new IceServers('https://example.org/ice', '');
+    const ice = new IceServers(inbox);
     await ice.fetch();
-    assert.equal(ice.turn, turn);
+    assert.equal(turnOff(ice), turn);
   });
 }
 
 test('the last list and whether there is one', async t => {
   t.mock.method(console, 'info', () => {});
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({}, {status: 500}));
-  const ice = new IceServers('https://example.org/ice', '');
+  const ice = new IceServers(inbox);
   await ice.fetch();
-  assert.deepEqual([ice.known, ice.servers], [false, []]);
+  assert.deepEqual([ice.last, ice.servers], [null, []]);
   fetchMock.mock.mockImplementation(async () => Response.json({iceServers: [{urls: 'stun:y'}]}));
   await ice.fetch();
-  assert.deepEqual([ice.known, ice.servers], [true, [{urls: 'stun:y'}]]);
+  assert.deepEqual([ice.last, ice.servers], [{iceServers: [{urls: 'stun:y'}]}, [{urls: 'stun:y'}]]);
 });
 
 for (const [url, kind] of /** @type {[unknown, string | null][]} */ ([
@@ -65,17 +68,19 @@ for (const [url, kind] of /** @type {[unknown, string | null][]} */ ([
 test('each request fetches a new list', async t => {
   let count = 0;
   t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: [{urls: `stun:h${++count}`}]}));
-  const ice = new IceServers('https://example.org/ice', '');
+  const ice = new IceServers(inbox);
   assert.deepEqual([await ice.fetch(), await ice.fetch()], [[{urls: 'stun:h1'}], [{urls: 'stun:h2'}]]);
 });
 
 test('the request times out', async t => {
   t.mock.method(console, 'info', () => {});
-  t.mock.timers.enable({apis: ['setTimeout']});
+  const limit = new AbortController();
+  const timeout = t.mock.method(AbortSignal, 'timeout', () => limit.signal);
   t.mock.method(globalThis, 'fetch', (/** @type {string} */ _url, /** @type {RequestInit} */ {signal}) =>
     new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason))));
-  const servers = new IceServers('https://example.org/ice', '').fetch();
-  t.mock.timers.tick(5_000);
+  const servers = new IceServers(inbox).fetch();
+  assert.deepEqual(timeout.mock.calls[0].arguments, [5_000]);
+  limit.abort();
   assert.deepEqual(await servers, []);
 });
 
@@ -122,12 +127,12 @@ test('servers that the browser accepts are used as they are', t => {
 for (const [name, servers, want, rejected] of /** @type {[string, unknown, object[], string[]][]} */ ([
   ['one URL of several', [{urls: ['stun:a', 'stun:h:99999'], username: 'u'}, {urls: 'stun:b'}], [{urls: 'stun:a', username: 'u'}, {urls: 'stun:b'}], ['stun:h:99999']],
   ['the only one', [{urls: 'stun:h?transport=udp', credential: 'secret'}], [], ['stun:h?transport=udp']],
-  ['null', null, [], ['an entry without a URL']],
+  ['null', null, [], ['undefined']],
   ['an object', {urls: 'stun:h:'}, [], ['stun:h:']],
-  ['a string', 'stun:a', [], ['an entry without a URL']],
-  ['entries that are not objects', [null, 'stun:a', 5, {urls: 'stun:b'}], [{urls: 'stun:b'}], Array(3).fill('an entry without a URL')],
-  ['entries without URLs', [{}, {urls: []}, {urls: null}, {urls: 'stun:b'}], [{urls: 'stun:b'}], Array(3).fill('an entry without a URL')],
-  ['URLs that are not strings', [{urls: [5, ['stun:x:'], 'stun:b']}], [{urls: 'stun:b'}], Array(2).fill('an entry without a URL')],
+  ['a string', 'stun:a', [], ['undefined']],
+  ['entries that are not objects', [null, 'stun:a', 5, {urls: 'stun:b'}], [{urls: 'stun:b'}], Array(3).fill('undefined')],
+  ['entries without URLs', [{}, {urls: []}, {urls: null}, {urls: 'stun:b'}], [{urls: 'stun:b'}], ['undefined', 'null']],
+  ['URLs that are not strings', [{urls: [5, ['stun:x:'], 'stun:b']}], [{urls: 'stun:b'}], ['5', 'stun:x:']],
 ])) {
   test(`invalid servers are left out: ${name}`, t => {
     const got = connectWithFakes(t, servers);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {invitation, isInvitation, keepInvitation, noteRefused, tokenFor, wasRefused} from '../../../public/access.js';
+import {invitation, invitationOf, isCutOff, isInvitation, keepInvitation, noteRefused, tokenFor, wasRefused} from '../../../public/access.js';
 import {CodeJoiner} from '../../../public/code-joiner.js';
 import {CodeOwner} from '../../../public/code-owner.js';
 import {resolveLink} from '../../../public/code-pairing.js';
@@ -135,9 +135,10 @@ test('the hello of a WebSocket has the invitation, a new one from the next strea
 
 test('the list of ICE servers is asked for with the invitation', async t => {
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: []}));
-  const ice = new IceServers('https://example.org/ice', 'Basic x', token);
+  const inbox = {url: 'https://example.org/inbox', authorization: 'Basic x', invite: token};
+  const ice = new IceServers(inbox);
   await ice.fetch();
-  ice.invite = pass;
+  inbox.invite = pass;
   await ice.fetch();
   const sent = fetchMock.mock.calls.map(call => /** @type {any} */ (call.arguments[1]?.headers)['Inbox-Invite']);
   assert.deepEqual(sent, [token, pass]);
@@ -169,6 +170,15 @@ test('the invitation comes before the pass of a link, until it was refused', t =
   keepInvitation('');
   assert.equal(invitation(), '');
   assert.deepEqual([token, token.toUpperCase(), `${token}a`, token.slice(1), 'guest_x', ''].map(isInvitation), [true, true, false, false, false, false]);
+});
+
+test('the invitation of a link, as far as it is one', () => {
+  for (const [fragment, found] of [
+    [`#invite=${token}`, token], [`#invite=${token}.`, token], [`#Invite:%20${token}%20`, token], [`#invite=${token.toUpperCase()})`, token.toUpperCase()],
+    ['#invite=', ''], ['#invite', ''], ['#invite=invite_abc', 'invite_abc'], [`#invite=${token}a`, `${token}a`], [`#invite=${token}1`, `${token}1`],
+    ['', undefined], ['#', undefined], [`#${'r'.repeat(22)}.${'s'.repeat(22)}`, undefined],
+  ]) assert.equal(invitationOf(String(fragment)), found, fragment);
+  assert.deepEqual([token.slice(0, -1), '', 'invite_', `${token}a`, token.replace('e', '€')].map(isCutOff), [true, true, true, false, false]);
 });
 
 test('a refusal says what was refused, and whom to ask', t => {

@@ -10,7 +10,7 @@ import * as strings from '../../../public/strings.js';
 /**
  * @typedef {import('../../../public/reason.js').Facts} Facts
  * @typedef {import('../../../public/reason.js').ReasonId} ReasonId
- * @typedef {import('../../../public/ice.js').UrlKind} UrlKind
+ * @typedef {import('../../../public/ice-urls.js').UrlKind} UrlKind
  */
 
 /** What a call knows that has no direct path on a server without a relay. @type {Facts} */

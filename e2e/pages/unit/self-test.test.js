@@ -7,7 +7,7 @@ import * as strings from '../../../public/strings.js';
 
 /**
  * @typedef {import('../../../public/diagnosis.js').ProbeResult} ProbeResult
- * @typedef {import('../../../public/ice.js').UrlKind} UrlKind
+ * @typedef {import('../../../public/ice-urls.js').UrlKind} UrlKind
  */
 
 /**

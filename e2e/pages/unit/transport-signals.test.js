@@ -3,32 +3,51 @@
 import assert from 'node:assert/strict';
 import {getEventListeners} from 'node:events';
 import {test} from 'node:test';
-import {open as openStream} from '../../../public/transport-stream.js';
-import {open as openSocket} from '../../../public/transport-websocket.js';
+import {readResponse} from '../../../public/codec.js';
+import {on} from '../../../public/events.js';
+import {onWake} from '../../../public/requests.js';
+import {Streams} from '../../../public/streams.js';
+import {broken} from '../../../public/transports.js';
 import {FakeEvents, FakeSocket, FakeWebSocket} from '../lib/fakesocket.js';
 
-for (const [name, open] of Object.entries({WebSocket: openSocket, 'event stream': openStream})) {
+/**
+ * @param {'websocket'|'stream'} name
+ * @param {() => Response} respond to the request for an event stream
+ */
+function newStreams(name, respond = () => new FakeEvents().response()) {
+  broken.clear();
+  FakeSocket.reset();
+  return new Streams(/** @type {any} */ ({
+    names: [name], broken,
+    connection: {
+      url: 'https://inbox.example/inbox', name: 'ann', password: 'secret', client: 'phone', WebSocket: FakeWebSocket,
+      requests: {open: async () => respond()}, readResponse,
+    },
+    isConnected: () => true, takeOver: async () => '', onTransport() {}, onLost() {}, upgrade() {}, on, onWake,
+  }));
+}
+
+for (const name of /** @type {const} */ (['websocket', 'stream'])) {
   test(`${name}: no listener is left when it has ended`, async () => {
-    FakeSocket.reset();
     const controller = new AbortController();
+    const streams = newStreams(name);
     for (let round = 0; round < 3; round++) {
-      /** @type {string[]} */
-      const ends = [];
-      const stream = await open(/** @type {any} */ ({
-        url: 'https://inbox.example/inbox', name: 'ann', password: 'secret', client: 'phone', signal: controller.signal,
-        WebSocket: FakeWebSocket, requests: {open: async () => new FakeEvents().response()},
-        takeOver: async () => '', onMessage: () => {}, onEnd: (/** @type {string} */ end) => ends.push(end),
-      }));
+      await streams.upgrade(controller.signal);
+      assert.equal(streams.transport, name);
       assert.equal(getEventListeners(controller.signal, 'abort').length, 1);
-      stream.close();
-      assert.deepEqual(ends, ['lost']);
+      const other = new AbortController();
+      Object.defineProperty(streams, 'due', {value: [name], configurable: true});
+      await streams.upgrade(other.signal); // takes over
       assert.equal(getEventListeners(controller.signal, 'abort').length, 0);
+      other.abort();
+      assert.equal(await streams.ended, 'lost');
+      assert.equal(getEventListeners(other.signal, 'abort').length, 0);
     }
   });
 }
 
 test('event stream: no listener is left when it cannot be opened', async () => {
   const {signal} = new AbortController();
-  await assert.rejects(openStream(/** @type {any} */ ({signal, takeOver: async () => '', requests: {open: async () => new Response(null, {status: 204})}})));
+  await newStreams('stream', () => new Response(null, {status: 204})).upgrade(signal);
   assert.equal(getEventListeners(signal, 'abort').length, 0);
 });

@@ -1,9 +1,10 @@
 package memory
 
 import (
-	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 const (
@@ -14,6 +15,15 @@ const (
 	minGCPercent = 50
 	// garbagePart of the limit is for garbage.
 	garbagePart = 4
+
+	// growthInterval is how often growthSamples are taken. Connections are being made while there are
+	// a growthPart and minGrowth more goroutines than at the oldest of them. What stays in memory
+	// then lies between the garbage of the opening handshakes, which makes several times as much,
+	// and pages with gaps cannot be returned to the system: more collections leave fewer gaps.
+	growthInterval = time.Second
+	growthSamples  = 10
+	growthPart     = 16
+	minGrowth      = 64
 )
 
 // gcPercentFor returns the GC percentage with which garbage takes at most a garbagePart of the
@@ -27,32 +37,44 @@ func gcPercentFor(live, limit int64) int {
 	return int(max(minGCPercent, min(maxGCPercent, limit/garbagePart*100/live)))
 }
 
-// gcPercent adjusts the GC percentage to the live memory.
+// gcPercent adjusts the GC percentage to the live memory, and to whether it grows.
 type gcPercent struct {
-	limit   int64 // 0: none
-	current int
+	limit      int64 // 0: none
+	current    int
+	goroutines [growthSamples]int64 // the last counts, in a ring
+	next       int                  // the oldest of them
 }
 
-// newGCPercent returns the percentage for a limit. $GOGC takes precedence.
+// newGCPercent returns what adjusts the percentage that [SetLimit] has set for a limit.
 func newGCPercent(limit int64) *gcPercent {
-	if os.Getenv("GOGC") != "" {
-		limit = 0
+	g := &gcPercent{limit: limit, current: maxGCPercent}
+	for i := range g.goroutines {
+		g.goroutines[i] = int64(runtime.NumGoroutine())
 	}
-	return &gcPercent{limit: limit, current: maxGCPercent}
+	return g
 }
 
-// adjust sets the percentage if it differs by an eighth or is at an end of its range: setting it
-// stops the program for a moment.
+// adjust must be called each growthInterval. It sets the percentage if it differs by an eighth or is
+// at an end of its range: setting it stops the program for a moment.
 func (g *gcPercent) adjust() {
-	if g.limit <= 0 {
-		return
-	}
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	percent := gcPercentFor(int64(samples[0].Value.Uint64()+samples[1].Value.Uint64()), g.limit)
+	if g.grows(int64(runtime.NumGoroutine())) {
+		percent = minGCPercent
+	}
 	isEnd := percent == minGCPercent || percent == maxGCPercent
 	if difference := max(percent-g.current, g.current-percent); difference > g.current/8 || isEnd && difference > 0 {
 		debug.SetGCPercent(percent)
 		g.current = percent
 	}
+}
+
+// grows adds a count of goroutines, which stands for that of connections, and reports whether it
+// exceeds the oldest one considerably.
+func (g *gcPercent) grows(now int64) bool {
+	before := g.goroutines[g.next]
+	g.goroutines[g.next] = now
+	g.next = (g.next + 1) % len(g.goroutines)
+	return now > before+before/growthPart+minGrowth
 }

@@ -3,6 +3,7 @@ package memory
 import (
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"testing"
 )
 
@@ -34,7 +35,6 @@ func TestGCPercentFollowsTheHeap(t *testing.T) {
 		debug.SetGCPercent(now)
 		return now
 	}
-	t.Setenv("GOGC", "")
 	used := make([]byte, 64<<20)
 	runtime.GC()
 	g := newGCPercent(128 << 20)
@@ -47,9 +47,53 @@ func TestGCPercentFollowsTheHeap(t *testing.T) {
 	if g.adjust(); percent() != 400 {
 		t.Errorf("it is released: got %d, want 400", percent())
 	}
+	ended := make(chan struct{})
+	var many sync.WaitGroup
+	for range 2 * minGrowth {
+		many.Go(func() { <-ended })
+	}
+	if g.adjust(); percent() != 50 {
+		t.Errorf("connections are being made: got %d, want 50", percent())
+	}
+	close(ended)
+	many.Wait()
+}
+
+func TestGCPercentOfEnvironment(t *testing.T) {
 	t.Setenv("GOGC", "70")
-	debug.SetGCPercent(70)
-	if newGCPercent(1 << 20).adjust(); percent() != 70 {
-		t.Errorf("with $GOGC: got %d, want 70", percent())
+	if s := NewScavenger(1 << 20); s.percent != nil {
+		t.Error("with $GOGC, the percentage is adjusted")
+	}
+}
+
+func TestGrowth(t *testing.T) {
+	g := &gcPercent{}
+	for i := range g.goroutines {
+		g.goroutines[i] = 1000
+	}
+	for i, step := range []struct {
+		goroutines int64
+		want       bool
+	}{
+		{1100, false}, // requests
+		{1000, false},
+		{1200, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},
+		{1300, true},  // 1100 ten samples ago
+		{1300, true},  // 1000
+		{1300, false}, // 1200
+		{1300, false},
+		{900, false},
+		{1100, false},
+	} {
+		if got := g.grows(step.goroutines); got != step.want {
+			t.Errorf("step %d, %d goroutines: got %v", i, step.goroutines, got)
+		}
 	}
 }

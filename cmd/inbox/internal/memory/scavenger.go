@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -22,7 +23,7 @@ const (
 // memory for the next burst, so an idle server would stay as large as at its peak. It also adjusts
 // the GC percentage to the memory in use.
 type Scavenger struct {
-	percent   *gcPercent
+	percent   *gcPercent // nil with $GOGC
 	readStats func() (resident, allocated int64)
 	free      func()
 	allocated int64 // total at the last check
@@ -34,7 +35,10 @@ type Scavenger struct {
 // NewScavenger takes the memory in use now as what the program needs when idle. The limit is that
 // of [SetLimit].
 func NewScavenger(limit int64) *Scavenger {
-	s := &Scavenger{percent: newGCPercent(limit), readStats: readMemory, free: debug.FreeOSMemory}
+	s := &Scavenger{readStats: readMemory, free: debug.FreeOSMemory}
+	if os.Getenv("GOGC") == "" {
+		s.percent = newGCPercent(limit)
+	}
 	s.baseline, s.allocated = s.readStats()
 	return s
 }
@@ -59,17 +63,21 @@ func (s *Scavenger) check() {
 	s.skip = s.backoff
 }
 
-// Run checks every five seconds until ctx ends.
+// Run checks every five seconds until ctx ends, and adjusts the percentage every second.
 func (s *Scavenger) Run(ctx context.Context) {
-	ticker := time.NewTicker(scavengeInterval)
-	defer ticker.Stop()
+	scavenge, adjust := time.NewTicker(scavengeInterval), time.NewTicker(growthInterval)
+	defer scavenge.Stop()
+	defer adjust.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-scavenge.C:
 			s.check()
-			s.percent.adjust()
+		case <-adjust.C:
+			if s.percent != nil {
+				s.percent.adjust()
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ package relaynodes
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +35,14 @@ type revocation struct{ field, owner string }
 const (
 	revokedOwner       = "owner"       // ends allocations and credentials
 	revokedCredentials = "credentials" // leaves allocations until they end
+	revokedAll         = "all"         // ends the credentials of all owners: some are not known
 )
+
+// addScript adds entries to a stream that keeps the latest ones, for some time.
+const addScript = `for i = 3, #ARGV, 2 do
+	redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ARGV[i], ARGV[i + 1])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])`
 
 // Client runs a command in the store, as redisstore.Store does.
 type Client interface {
@@ -74,6 +82,8 @@ func (n *Nodes) add(r revocation) {
 	defer n.mu.Unlock()
 	if len(n.waiting) < maxRevoked {
 		n.waiting = append(n.waiting, r)
+	} else {
+		n.waiting[maxRevoked-1] = revocation{revokedAll, "-"}
 	}
 }
 
@@ -102,11 +112,8 @@ func (n *Nodes) sendLast(ctx context.Context, server *turn.Server) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSendTimeout)
 	defer cancel()
-	for len(n.peekWaiting()) > 0 {
-		if err := n.sendRevoked(ctx); err != nil {
-			n.log.Warn("the relay does not learn of deleted mailboxes: it goes on with their calls", "err", err)
-			return
-		}
+	if err := n.sendRevoked(ctx); err != nil {
+		n.log.Warn("the relay does not learn of deleted mailboxes: it goes on with their calls", "err", err)
 	}
 }
 
@@ -129,9 +136,13 @@ func (n *Nodes) Exchange(ctx context.Context, server *turn.Server) {
 }
 
 func (n *Nodes) do(ctx context.Context, command, key string, args ...string) (any, error) {
+	return n.run(ctx, []string{command}, key, args...)
+}
+
+func (n *Nodes) run(ctx context.Context, command []string, key string, args ...string) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
-	return n.client.Do(ctx, []string{command}, key, args...)
+	return n.client.Do(ctx, command, key, args...)
 }
 
 // exchangeMonth writes whether the month's traffic is used up, or reads it.
@@ -152,27 +163,25 @@ func (n *Nodes) exchangeMonth(ctx context.Context, server *turn.Server) error {
 	return err
 }
 
-// sendRevoked adds the waiting owners to the stream.
+// sendRevoked adds the waiting owners to the stream, in batches.
 func (n *Nodes) sendRevoked(ctx context.Context) error {
-	sent := 0
-	defer func() { n.dropWaiting(sent) }()
-	for _, r := range n.peekWaiting() {
-		if _, err := n.do(ctx, "XADD", n.revoked, "MAXLEN", "~", strconv.Itoa(maxRevoked), "*", r.field, r.owner); err != nil {
+	for batch := n.peekWaiting(); len(batch) > 0; batch = n.peekWaiting() {
+		args := append(make([]string, 0, 2+2*len(batch)), strconv.Itoa(maxRevoked), strconv.Itoa(int(revokedTTL.Seconds())))
+		for _, r := range batch {
+			args = append(args, r.field, r.owner)
+		}
+		if _, err := n.run(ctx, []string{"EVAL", addScript, "1"}, n.revoked, args...); err != nil {
 			return err
 		}
-		sent++
+		n.dropWaiting(len(batch))
 	}
-	if sent == 0 {
-		return nil
-	}
-	_, err := n.do(ctx, "EXPIRE", n.revoked, strconv.Itoa(int(revokedTTL.Seconds())))
-	return err
+	return nil
 }
 
 func (n *Nodes) peekWaiting() []revocation {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.waiting[:min(len(n.waiting), maxRevokedBatch)]
+	return slices.Clone(n.waiting[:min(len(n.waiting), maxRevokedBatch)])
 }
 
 // dropWaiting drops the oldest waiting owners. A new slice lets the memory of a burst go.
@@ -193,22 +202,56 @@ func (n *Nodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
 			return err
 		}
 		entries, _ := answer.([]any)
+		if err := n.findGap(ctx, server, entries); err != nil {
+			return err
+		}
 		for _, e := range entries {
-			id, r := streamEntry(e)
-			if id == "" || id == n.lastID {
-				continue
-			}
-			n.lastID = id
-			if r.field == revokedCredentials {
-				server.RevokeCredentialsID(r.owner, timeOfID(id))
-			} else {
-				server.RevokeID(r.owner, timeOfID(id))
+			if id, r := streamEntry(e); id != "" && id != n.lastID {
+				n.lastID = id
+				r.apply(server, timeOfID(id))
 			}
 		}
 		if len(entries) < maxRevokedBatch {
 			return nil
 		}
 	}
+}
+
+func (r revocation) apply(server *turn.Server, until time.Time) {
+	switch r.field {
+	case revokedAll:
+		server.RevokeAllCredentials(until)
+	case revokedCredentials:
+		server.RevokeCredentialsID(r.owner, until)
+	default:
+		server.RevokeID(r.owner, until)
+	}
+}
+
+// findGap ends the credentials of all owners if the full stream has dropped entries that were not read.
+// A stream that still has the last one that was read has dropped none.
+func (n *Nodes) findGap(ctx context.Context, server *turn.Server, entries []any) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	first, _ := streamEntry(entries[0])
+	if first == n.lastID {
+		return nil
+	}
+	length, err := n.do(ctx, "XLEN", n.revoked)
+	if kept, _ := length.(int64); err != nil || kept < maxRevoked {
+		return err
+	}
+	answer, err := n.do(ctx, "XRANGE", n.revoked, "-", "+", "COUNT", "1")
+	if err != nil {
+		return err
+	}
+	if oldest, _ := answer.([]any); len(oldest) == 1 {
+		if id, _ := streamEntry(oldest[0]); id == first {
+			server.RevokeAllCredentials(timeOfID(id))
+		}
+	}
+	return nil
 }
 
 // streamEntry returns the ID of a stream entry and its only field.

@@ -134,6 +134,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	if s.access != nil {
 		parts.Access = s.access.Access
+		s.access.OnCheck(s.handler.CheckAccess)
 	}
 	s.compat = compat.New(cfg, parts)
 	if bound.metrics != nil {
