@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"net/http"
-	"slices"
 
 	"inbox/inbox/ice"
 )
@@ -22,13 +21,13 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 	if err := h.admitRelay(r, owner); err != nil {
 		return err
 	}
-	servers = slices.Clip(servers) // which can be those of all requests
+	answer := ice.Configuration{ICEServers: append([]ice.Server{}, servers...), TURN: withheld}
 	for _, s := range h.iceServers {
 		if s.Credential == "" || owner != "" {
-			servers = append(servers, s)
+			answer.ICEServers = append(answer.ICEServers, s)
 		}
 	}
-	return ice.Write(w, servers, withheld)
+	return answer.Write(w)
 }
 
 // ownServers returns the STUN and TURN servers of this server, and why an owner gets no TURN.

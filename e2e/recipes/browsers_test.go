@@ -7,19 +7,6 @@ import (
 	"path/filepath"
 )
 
-// programs are the browsers, by the names that Playwright has for them.
-var programs = map[string]string{"chromium": "chromium", "firefox": "firefox-esr"}
-
-// inBrowsers returns the check of a browser, or, with BROWSERS=all, those of all.
-func inBrowsers(kind string) (checks []func(m *machine)) {
-	for other, program := range programs {
-		if other == kind || os.Getenv("BROWSERS") == "all" {
-			checks = append(checks, inBrowser(other, program))
-		}
-	}
-	return checks
-}
-
 // inBrowser returns a check of both streams in a real browser, which runs on the machine.
 func inBrowser(kind, program string) func(m *machine) {
 	return func(m *machine) {

@@ -109,7 +109,7 @@ func TestNginx(t *testing.T) {
 	m.write("/etc/nginx/conf.d/inbox.conf", docBlock(t, "nginx", "with the paths of your certificate:"))
 	m.startNginx("")
 	m.awaitTLS("proxy")
-	m.checkHTTPProxy(inBrowsers("chromium")...)
+	m.checkHTTPProxy(inBrowser("chromium", "chromium"))
 }
 
 // TestNginxLogin runs nginx with the log-in of docs/proxy.md, which protects the pages and leaves
@@ -147,7 +147,7 @@ func TestCaddy(t *testing.T) {
 	m.write("/etc/caddy/Caddyfile", ca+docBlock(t, "Caddy", "In `/etc/caddy/Caddyfile`:"))
 	m.start("caddy", "run", "--adapter", "caddyfile", "--config", "/etc/caddy/Caddyfile")
 	m.awaitTLS("Pebble")
-	m.checkHTTPProxy(inBrowsers("firefox")...)
+	m.checkHTTPProxy(inBrowser("firefox", "firefox-esr"))
 }
 
 func TestHAProxyHTTP(t *testing.T) {
