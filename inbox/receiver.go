@@ -73,7 +73,6 @@ type receiver struct {
 	retries uint8 // without an acknowledgement
 
 	// The mutex of turns guards the rest.
-
 	state    receiverState
 	admitted bool          // its password is the right one
 	again    bool          // a message can have come while one was handed out

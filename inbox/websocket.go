@@ -112,7 +112,6 @@ type webSocket struct {
 	over  bool        // nothing more is written
 
 	// Times are as those of now; zero is none.
-
 	lastRef, lastAck  uint64
 	okRef             uint64        // that of a stored message
 	okAt              time.Duration // when okRef is due, until it is sent
@@ -240,17 +239,13 @@ func (s *webSocket) handOut() {
 
 // schedule lets Woken be called when something is due.
 func (s *webSocket) schedule() {
-	next := time.Duration(0)
+	next := time.Time{}
 	for _, at := range [...]time.Duration{s.okAt, s.ackAt, s.moreAt, s.helloBy} {
-		if at != 0 && (next == 0 || at < next) {
-			next = at
+		if t := s.h.began.Add(at); at != 0 && (next.IsZero() || t.Before(next)) {
+			next = t
 		}
 	}
-	if next == 0 {
-		s.conn.WakeAt(time.Time{})
-	} else {
-		s.conn.WakeAt(s.h.began.Add(next))
-	}
+	s.conn.WakeAt(next)
 }
 
 // end ends the connection for a reason of its receiver.
