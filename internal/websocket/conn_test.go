@@ -456,7 +456,8 @@ func (h *bufferHandler) Buffer(more int) bool {
 
 func TestBuffering(t *testing.T) {
 	handlers := make(chan *bufferHandler, 1)
-	s := newTestServer(t, "plain", Config{}, func(c *Conn) Handler {
+	// What the client has not sent yet hides that it closes.
+	s := newTestServer(t, "plain", Config{CloseTimeout: 5 * time.Second}, func(c *Conn) Handler {
 		h := &bufferHandler{recorder: newRecorder(c)}
 		h.max.Store(100 << 10)
 		handlers <- h

@@ -209,10 +209,12 @@ func (c *Conn) write(p []byte) error { return c.writeTo(c.conn, p) }
 func (c *Conn) writeTo(layer net.Conn, p []byte) error {
 	if c.config.WriteTimeout > 0 {
 		_ = layer.SetWriteDeadline(time.Now().Add(c.config.WriteTimeout)) // fails on a closed connection, as the write will
-		defer layer.SetWriteDeadline(time.Time{})
 	}
 	_, err := layer.Write(p)
 	if err == nil {
+		if c.config.WriteTimeout > 0 {
+			_ = layer.SetWriteDeadline(time.Time{})
+		}
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
