@@ -198,8 +198,9 @@ func parseUsername(username string) (id identity, err error) {
 }
 
 // revocations are the owners whose credentials were revoked before these expired. Above
-// maxRevocations, the oldest one is forgotten early, and all credentials that were issued until its
-// time are revoked: clients get others.
+// maxRevocations, the oldest one is forgotten early. If its owner lost access, all credentials that
+// were issued until then are revoked instead, and clients get others. That of a deleted mailbox must
+// not do this: strangers can delete thousands of mailboxes.
 type revocations struct {
 	mu    sync.Mutex
 	all   time.Time // of all owners; zero without
@@ -208,13 +209,24 @@ type revocations struct {
 }
 
 type revocation struct {
-	owner ownerHash
-	at    time.Time
+	owner  ownerHash
+	at     time.Time
+	denied bool // the owner lost access
 }
 
-// add revokes the credentials of the owner that were issued until a time. An entry is kept
-// until they have expired, by the clock and in elapsed time: the clock can be corrected.
+// add revokes the credentials of the owner that were issued until a time.
 func (r *revocations) add(owner ownerHash, until, now time.Time) {
+	r.insert(revocation{owner: owner, at: until}, now)
+}
+
+// deny is add for an owner who has lost access.
+func (r *revocations) deny(owner ownerHash, until, now time.Time) {
+	r.insert(revocation{owner: owner, at: until, denied: true}, now)
+}
+
+// insert adds an entry, which is kept until the credentials have expired, by the clock and in
+// elapsed time: the clock can be corrected.
+func (r *revocations) insert(entry revocation, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.at == nil {
@@ -223,9 +235,9 @@ func (r *revocations) add(owner ownerHash, until, now time.Time) {
 	for len(r.queue) > 0 && (len(r.queue) >= maxRevocations || r.queue[0].expired(now)) {
 		r.dropOldestLocked(now)
 	}
-	if until.After(r.at[owner]) {
-		r.at[owner] = until
-		r.queue = append(r.queue, revocation{owner, until})
+	if entry.at.After(r.at[entry.owner]) {
+		r.at[entry.owner] = entry.at
+		r.queue = append(r.queue, entry)
 	}
 }
 
@@ -236,7 +248,7 @@ func (r *revocations) dropOldestLocked(now time.Time) {
 		return // revoked again since
 	}
 	delete(r.at, oldest.owner)
-	if !oldest.expired(now) {
+	if oldest.denied && !oldest.expired(now) {
 		r.all = later(r.all, oldest.at)
 	}
 }

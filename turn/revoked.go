@@ -14,8 +14,8 @@ import (
 //	CRC-32 of all before this (4)
 const (
 	revokedMagic      = "turn-revoked\n"
-	revokedVersion    = 1
-	revokedEntryBytes = len(ownerHash{}) + 8
+	revokedVersion    = 2
+	revokedEntryBytes = len(ownerHash{}) + 1 + 8
 
 	// MaxRevocationsBytes bounds what [Server.Revocations] returns.
 	MaxRevocationsBytes = len(revokedMagic) + 1 + (maxRevocations+1)*revokedEntryBytes + crc32.Size
@@ -35,7 +35,7 @@ func (r *revocations) encode(now time.Time) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := append([]byte(revokedMagic), revokedVersion)
-	if all := (revocation{allOwners, r.all}); !r.all.IsZero() && !all.expired(now) {
+	if all := (revocation{owner: allOwners, at: r.all, denied: true}); !r.all.IsZero() && !all.expired(now) {
 		b = all.append(b)
 	}
 	for _, entry := range r.queue {
@@ -47,7 +47,13 @@ func (r *revocations) encode(now time.Time) []byte {
 }
 
 func (r revocation) append(b []byte) []byte {
-	return binary.BigEndian.AppendUint64(append(b, r.owner[:]...), uint64(r.at.UnixMicro()))
+	b = append(b, r.owner[:]...)
+	if r.denied {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(r.at.UnixMicro()))
 }
 
 // decode adds what encode returned. An empty input has none.
@@ -63,11 +69,12 @@ func (r *revocations) decode(b []byte, now time.Time) error {
 		return errSavedRevocations
 	}
 	for b = b[len(revokedMagic)+1 : content]; len(b) > 0; b = b[revokedEntryBytes:] {
-		at := time.UnixMicro(int64(binary.BigEndian.Uint64(b[len(ownerHash{}):])))
-		if owner := ownerHash(b[:len(ownerHash{})]); owner == allOwners {
-			r.addAll(at)
+		entry := revocation{owner: ownerHash(b), denied: b[len(ownerHash{})] != 0}
+		entry.at = time.UnixMicro(int64(binary.BigEndian.Uint64(b[len(ownerHash{})+1:])))
+		if entry.owner == allOwners {
+			r.addAll(entry.at)
 		} else {
-			r.add(owner, at, now)
+			r.insert(entry, now)
 		}
 	}
 	return nil

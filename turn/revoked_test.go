@@ -40,7 +40,7 @@ func TestRevocationsSurviveARestart(t *testing.T) {
 func TestSavedRevocationsAreBounded(t *testing.T) {
 	r, now := new(revocations), time.Now()
 	for i := range maxRevocations + 100 {
-		r.add(ownerHash{2, byte(i), byte(i >> 8)}, now, now)
+		r.deny(ownerHash{2, byte(i), byte(i >> 8)}, now, now)
 	}
 	saved := r.encode(now)
 	next := new(revocations)
@@ -77,6 +77,26 @@ func TestRevocationsAboveTheBound(t *testing.T) {
 	}
 }
 
+// TestDeletedMailboxesRevokeNoOthers checks that strangers who delete mailboxes take no relay from
+// others.
+func TestDeletedMailboxesRevokeNoOthers(t *testing.T) {
+	s := newTestServer(t, nil)
+	bystander := s.Credentials("bystander", Payer{})
+	for i := range maxRevocations + 100 {
+		s.Revoke(fmt.Sprint(i))
+	}
+	next := newTestServer(t, func(c *Config) { c.Revocations = s.Revocations() })
+	next.Revoke("one more")
+	for _, server := range []*testServer{s, next} {
+		c := server.newRawClient(t, overUDP, "")
+		c.creds = bystander
+		c.expect(0, stun.MethodAllocate, udpTransport)
+	}
+	if got := len(s.Revocations()); got > MaxRevocationsBytes {
+		t.Errorf("got %d bytes", got)
+	}
+}
+
 func TestRevokeAllCredentials(t *testing.T) {
 	s := newTestServer(t, nil)
 	old := s.newRawClient(t, overUDP, "anna")
@@ -97,7 +117,7 @@ func TestInvalidRevocations(t *testing.T) {
 		"short":           valid[:10],
 		"cut off":         valid[:len(valid)-1],
 		"another entry":   append(bytes.Clone(valid[:len(valid)-5]), valid[len(valid)-4:]...),
-		"another version": append([]byte(revokedMagic+"\x02"), valid[len(revokedMagic)+1:]...),
+		"another version": append([]byte(revokedMagic+"\x03"), valid[len(revokedMagic)+1:]...),
 		"too long":        make([]byte, MaxRevocationsBytes+1),
 	} {
 		next := new(revocations)

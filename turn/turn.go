@@ -198,20 +198,22 @@ func (s *Server) revoke(owner ownerHash, until time.Time) {
 	s.closeAllocations(func(a *allocation) bool { return a.owner == owner })
 }
 
-// RevokeCredentials is Revoke that leaves the allocations of the owner until they end.
+// RevokeCredentials is Revoke for an owner who has lost access. It leaves the allocations of the
+// owner until they end.
 func (s *Server) RevokeCredentials(owner string) {
 	now := s.config.Now()
-	s.revoked.add(s.issuer.ownerHash(owner), now, now)
+	s.revoked.deny(s.issuer.ownerHash(owner), now, now)
 }
 
 // RevokeAllCredentials ends the credentials that were issued until a time, of all owners, as if some of
 // the revoked ones are not known. It leaves the allocations.
 func (s *Server) RevokeAllCredentials(until time.Time) { s.revoked.addAll(until) }
 
-// RevokeCredentialsID is RevokeID that leaves the allocations of the owner until they end.
+// RevokeCredentialsID is RevokeID for an owner who has lost access. It leaves the allocations of the
+// owner until they end.
 func (s *Server) RevokeCredentialsID(id string, until time.Time) {
 	if hash, ok := parseOwnerID(id); ok {
-		s.revoked.add(hash, until, s.config.Now())
+		s.revoked.deny(hash, until, s.config.Now())
 	}
 }
 

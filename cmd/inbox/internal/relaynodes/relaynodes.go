@@ -80,9 +80,10 @@ func (n *Nodes) RevokeCredentials(owner string) { n.add(revocation{revokedCreden
 func (n *Nodes) add(r revocation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.waiting) < maxRevoked {
+	switch {
+	case len(n.waiting) < maxRevoked:
 		n.waiting = append(n.waiting, r)
-	} else {
+	case r.field == revokedCredentials:
 		n.waiting[maxRevoked-1] = revocation{revokedAll, "-"}
 	}
 }
