@@ -35,10 +35,10 @@ type Server struct {
 }
 
 // Build compiles the server into dir and returns the path of the program. The working
-// directory must be inside this module. If INBOX_BINARY names a program, Build copies it.
+// directory must be inside this module. If E2E_SERVER names a program, Build copies it.
 func Build(ctx context.Context, dir string) (string, error) {
 	program := filepath.Join(dir, "inbox")
-	if built := os.Getenv("INBOX_BINARY"); built != "" {
+	if built := os.Getenv("E2E_SERVER"); built != "" {
 		return program, copyProgram(program, built)
 	}
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "inbox").Output()
@@ -57,7 +57,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 func copyProgram(to, from string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
-		return fmt.Errorf("INBOX_BINARY: %w", err)
+		return fmt.Errorf("E2E_SERVER: %w", err)
 	}
 	return os.WriteFile(to, data, 0o755)
 }
