@@ -27,6 +27,7 @@ type FetchConn struct {
 	raw         syscall.RawConn // nil if the connection has none
 	receive     func(fd uintptr) bool
 	nonblocking bool
+	await
 
 	buffer   *fetchBuffer // nil without bytes
 	unread   []byte       // of buffer

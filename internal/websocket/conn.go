@@ -44,13 +44,15 @@ type Conn struct {
 	pingAt    time.Duration
 	wakeAt    time.Duration
 	checkAt   time.Duration // when to look whether the client has hung up, in a pause
-	restAt    time.Duration // when reading continues in a new goroutine
+	restAt    time.Duration // when the connection rests, if nothing happens
+	activeAt  time.Duration // when something happened
 	buffered  int           // bytes of the parser that the handler accounts for
 	dropped   int32         // bytes that arrived since the close frame was sent
 	pings     uint8         // since something arrived
 	wakes     uint8         // calls of Woken in a row
 	heard     bool          // something arrived since the last ping
 	dropping  bool          // what arrives is not parsed
+	restSoon  bool          // nothing more is expected
 
 	handling sync.Mutex // held while a method of the handler can run
 
@@ -122,8 +124,7 @@ func (c *Conn) run(begin func() error) {
 	defer func() {
 		defer c.handling.Unlock()
 		if err == errRest {
-			netconn.ReleaseTLSBuffers(c.conn)
-			go c.run(c.wait) // reading first would let the stack grow
+			c.rest()
 			return
 		}
 		switch failure := recover(); failure {
@@ -140,6 +141,27 @@ func (c *Conn) run(begin func() error) {
 		err = c.read()
 	}
 }
+
+// rest lets the connection wait without a goroutine, or with a small stack: a new one waits before
+// it reads.
+func (c *Conn) rest() {
+	netconn.ReleaseTLSBuffers(c.conn)
+	c.restAt, c.restSoon = 0, false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.woken {
+		c.waiting = true
+		c.setDeadlineLocked(c.nextDeadlineLocked())
+		if c.socket.Await(c) {
+			return
+		}
+		c.waiting = false
+	}
+	go c.Resume()
+}
+
+// Resume implements [netconn.Awaiter], for which alone it is exported.
+func (c *Conn) Resume() { c.run(c.wait) }
 
 // end closes the connection and reports it.
 func (c *Conn) end(err error) {

@@ -23,10 +23,13 @@ const (
 	// maxDroppedBytes bounds what is read after a close frame, so that a client that sends
 	// meanwhile receives it before the connection is reset.
 	maxDroppedBytes = 256 << 10
-	// restAfter is how long nothing happens until a connection waits in a new goroutine. The stack
-	// of the old one has grown, and the garbage collector does not shrink it below 4 KiB. A new one
-	// has 2 KiB.
-	restAfter = time.Second
+	// restAfter is how long nothing happens until a connection waits without a goroutine, where the
+	// system can report when something arrives, or otherwise in a new one: the stack of the old one
+	// has grown, and the garbage collector does not shrink it below 4 KiB.
+	restAfter = 250 * time.Millisecond
+	// loneAfter is how long after the last event one is taken for a lone one, after which a
+	// connection rests at once.
+	loneAfter = time.Second
 	// maxMissedPings is how many pings go unanswered before a connection is closed.
 	maxMissedPings = 2
 	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
@@ -99,6 +102,9 @@ func (c *Conn) receive() error {
 // wait waits until something has arrived. The goroutine holds no buffer.
 func (c *Conn) wait() error {
 	for {
+		if c.restSoon {
+			return errRest
+		}
 		if !c.prepareWait() {
 			c.handler.Woken()
 			c.postponeRest()
@@ -117,11 +123,15 @@ func (c *Conn) wait() error {
 	}
 }
 
-// postponeRest notes that the stack can have grown.
+// postponeRest notes that something happened. What comes alone, as heartbeats do, is followed by
+// nothing.
 func (c *Conn) postponeRest() {
-	if c.socket != nil {
-		c.restAt = c.now() + cmp.Or(c.config.restAfter, restAfter)
+	if c.socket == nil {
+		return
 	}
+	t := c.now()
+	c.restSoon = t-c.activeAt >= loneAfter
+	c.activeAt, c.restAt = t, t+cmp.Or(c.config.restAfter, restAfter)
 }
 
 func isTimeout(err error) bool { return err != nil && errors.Is(err, os.ErrDeadlineExceeded) }
@@ -197,7 +207,6 @@ func (c *Conn) expire() error {
 		}
 		c.postponeRest()
 	case c.restAt != 0 && t >= c.restAt:
-		c.restAt = 0
 		return errRest
 	}
 	return nil

@@ -1,17 +1,17 @@
 // Package websocket is the server side of WebSocket (RFC 6455) on connections that net/http has
 // accepted. It is for servers with many connections that are mostly idle: a connection that waits
-// has a goroutine with a small stack and no buffer, over plain TCP and over TLS.
+// has no buffer, over plain TCP and over TLS, and soon no goroutine either.
 //
 // [Upgrade] performs the opening handshake and hijacks the connection. [Conn.Start] then reads
-// frames in a goroutine of its own and calls a [Handler]; the HTTP handler returns. The package
+// frames in goroutines of its own, one at a time, and calls a [Handler]; the HTTP handler returns. The package
 // answers pings, validates what arrives, and closes connections that break the protocol, that
 // stop in the middle of a message, that do not read, or that do not answer pings. It has no
 // queue: a write returns when the kernel has accepted the frame. It negotiates no extensions, and
 // speaks HTTP/1.1 only, not RFC 8441.
 //
 // The headers of frames, masks and the key of the handshake are those of github.com/gobwas/ws. For
-// waiting without a buffer, the listener must be a [inbox/internal/netconn.FetchListener] at its
-// bottom; otherwise a connection holds 4 KiB while it waits.
+// waiting so, the listener must be a [inbox/internal/netconn.FetchListener] at its bottom; otherwise a
+// connection holds a goroutine and 4 KiB while it waits.
 package websocket
 
 import (
@@ -34,7 +34,7 @@ const (
 	Close
 )
 
-// Handler handles what arrives on a connection. Its methods are called by the goroutine of the
+// Handler handles what arrives on a connection. Its methods are called by a goroutine of the
 // connection, one at a time, so they need no lock among them, and nothing is read while one runs.
 // They can write. Payloads are valid until the method returns. As in net/http, a panic ends the
 // connection only, and is logged unless it is http.ErrAbortHandler.

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 const (
@@ -17,11 +19,11 @@ const (
 	garbagePart = 4
 
 	// growthInterval is how often growthSamples are taken. Connections are being made while there are
-	// a growthPart and minGrowth more goroutines than at the oldest of them. What stays in memory
+	// a growthPart and minGrowth more of them than at the oldest of them. What stays in memory
 	// then lies between the garbage of the opening handshakes, which makes several times as much,
 	// and pages with gaps cannot be returned to the system: more collections leave fewer gaps.
-	growthInterval = time.Second
-	growthSamples  = 10
+	growthInterval = time.Second / 5
+	growthSamples  = 50
 	growthPart     = 16
 	minGrowth      = 64
 )
@@ -39,17 +41,17 @@ func gcPercentFor(live, limit int64) int {
 
 // gcPercent adjusts the GC percentage to the live memory, and to whether it grows.
 type gcPercent struct {
-	limit      int64 // 0: none
-	current    int
-	goroutines [growthSamples]int64 // the last counts, in a ring
-	next       int                  // the oldest of them
+	limit   int64 // 0: none
+	current int
+	counts  [growthSamples]int64 // the last counts, in a ring
+	next    int                  // the oldest of them
 }
 
 // newGCPercent returns what adjusts the percentage that [SetLimit] has set for a limit.
 func newGCPercent(limit int64) *gcPercent {
 	g := &gcPercent{limit: limit, current: maxGCPercent}
-	for i := range g.goroutines {
-		g.goroutines[i] = int64(runtime.NumGoroutine())
+	for i := range g.counts {
+		g.counts[i] = waiting()
 	}
 	return g
 }
@@ -60,7 +62,7 @@ func (g *gcPercent) adjust() {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	percent := gcPercentFor(int64(samples[0].Value.Uint64()+samples[1].Value.Uint64()), g.limit)
-	if g.grows(int64(runtime.NumGoroutine())) {
+	if g.grows(waiting()) {
 		percent = minGCPercent
 	}
 	isEnd := percent == minGCPercent || percent == maxGCPercent
@@ -70,11 +72,14 @@ func (g *gcPercent) adjust() {
 	}
 }
 
-// grows adds a count of goroutines, which stands for that of connections, and reports whether it
+// waiting returns what stands for the number of connections: goroutines, and connections without.
+func waiting() int64 { return int64(runtime.NumGoroutine() + netconn.Awaiting()) }
+
+// grows adds a count of what waits, which stands for that of connections, and reports whether it
 // exceeds the oldest one considerably.
 func (g *gcPercent) grows(now int64) bool {
-	before := g.goroutines[g.next]
-	g.goroutines[g.next] = now
-	g.next = (g.next + 1) % len(g.goroutines)
+	before := g.counts[g.next]
+	g.counts[g.next] = now
+	g.next = (g.next + 1) % len(g.counts)
 	return now > before+before/growthPart+minGrowth
 }

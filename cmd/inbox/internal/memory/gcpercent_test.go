@@ -68,32 +68,26 @@ func TestGCPercentOfEnvironment(t *testing.T) {
 
 func TestGrowth(t *testing.T) {
 	g := &gcPercent{}
-	for i := range g.goroutines {
-		g.goroutines[i] = 1000
+	for i := range g.counts {
+		g.counts[i] = 1000
 	}
 	for i, step := range []struct {
-		goroutines int64
-		want       bool
+		count int64
+		times int
+		want  bool
 	}{
-		{1100, false}, // requests
-		{1000, false},
-		{1200, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},
-		{1300, true},  // 1100 ten samples ago
-		{1300, true},  // 1000
-		{1300, false}, // 1200
-		{1300, false},
-		{900, false},
-		{1100, false},
+		{1100, 1, false}, // requests
+		{1000, 1, false},
+		{1200, 1, true},
+		{1300, growthSamples - 1, true},
+		{1300, 1, false}, // 1200 a growthSamples before
+		{900, 1, false},
+		{1100, 1, false},
 	} {
-		if got := g.grows(step.goroutines); got != step.want {
-			t.Errorf("step %d, %d goroutines: got %v", i, step.goroutines, got)
+		for range step.times {
+			if got := g.grows(step.count); got != step.want {
+				t.Errorf("step %d, %d connections: got %v", i, step.count, got)
+			}
 		}
 	}
 }

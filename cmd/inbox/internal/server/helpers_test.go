@@ -20,7 +20,9 @@ import (
 
 func TestMain(m *testing.M) {
 	// The cache of a server that is built and never run.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*Cache).maintainAssets"))
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*Cache).maintainAssets"),
+		goleak.IgnoreAnyFunction("inbox/internal/netconn.(*poller).run"))
 }
 
 // resolve returns the configuration of a server on a free port, without a relay and with the
