@@ -107,9 +107,11 @@ func (p *poller) resumeDue() {
 }
 
 // add notes that a connection waits, and lets the system report it. It must be called once before
-// each resume.
+// each resume. Close and deadlines see that it waits, or are seen afterwards.
 func (p *poller) add(c *FetchConn, fd int) bool {
 	p.mu.Lock()
+	c.fd = int32(fd)
+	c.awaiting.Store(true)
 	if fd >= len(p.waiting) {
 		p.waiting = append(p.waiting, make([]*FetchConn, fd+1-len(p.waiting))...)
 	}
@@ -129,11 +131,11 @@ func (p *poller) add(c *FetchConn, fd int) bool {
 
 // stop ends the wait of a connection. It reports false if another goroutine was first.
 func (p *poller) stop(c *FetchConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !c.awaiting.CompareAndSwap(true, false) {
 		return false
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if fd := int(c.fd); fd < len(p.waiting) && p.waiting[fd] == c {
 		p.waiting[fd] = nil
 		p.count--
@@ -164,11 +166,7 @@ func (c *FetchConn) Await(awaiter Awaiter) bool {
 	}
 	c.awaiter = awaiter
 	added := false
-	err := c.raw.Control(func(fd uintptr) {
-		c.fd = int32(fd)
-		c.awaiting.Store(true) // Close and deadlines see it, or are seen below
-		added = p.add(c, int(fd))
-	})
+	err := c.raw.Control(func(fd uintptr) { added = p.add(c, int(fd)) })
 	if err != nil {
 		return false // closed
 	}

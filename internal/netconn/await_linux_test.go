@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -176,5 +177,55 @@ func TestAwaitLosesNothing(t *testing.T) {
 	running.Wait()
 	if got := Awaiting(); got != waits {
 		t.Errorf("%d connections wait after their end", got-waits)
+	}
+}
+
+// TestAwaitForgetsConnections ends waits as they begin, and then the connections.
+func TestAwaitForgetsConnections(t *testing.T) {
+	p, waits := thePoller(), Awaiting()
+	for range 20 {
+		c, _ := fetchPair(t)
+		c.SetReadDeadline(time.Time{})
+		c.SetNonblocking()
+		r, begun := make(resumed, 2), make(chan bool)
+		p.mu.Lock()
+		go func() { begun <- c.Await(r) }()
+		for start := time.Now(); !c.awaiting.Load() && time.Since(start) < 5*time.Millisecond; {
+			runtime.Gosched()
+		}
+		p.mu.Unlock()
+		c.SetReadDeadline(time.Unix(1, 0))
+		if <-begun {
+			r.await(t)
+		}
+		c.Close()
+		if got := Awaiting(); got != waits || len(r) != 0 {
+			t.Fatalf("%d connections wait, want %d, and %d were resumed again", got, waits, len(r))
+		}
+	}
+}
+
+// TestAwaitWithoutWatches lets the system refuse to report sockets, as it does above
+// fs.epoll.max_user_watches.
+func TestAwaitWithoutWatches(t *testing.T) {
+	p, waits := thePoller(), Awaiting()
+	fd := p.fd
+	defer func() { p.fd = fd }()
+	c, peer := fetchPair(t)
+	c.SetReadDeadline(time.Time{})
+	c.SetNonblocking()
+	r := make(resumed, 1)
+	p.fd = -1
+	if c.Await(r) || Awaiting() != waits {
+		t.Errorf("it waits: %d connections do, want %d", Awaiting(), waits)
+	}
+	p.fd = fd
+	if !c.Await(r) {
+		t.Fatal("it cannot wait afterwards")
+	}
+	peer.Write([]byte("x"))
+	r.await(t)
+	if len(r) != 0 || Awaiting() != waits {
+		t.Errorf("resumed %d more times, %d connections wait, want %d", len(r), Awaiting(), waits)
 	}
 }

@@ -150,7 +150,7 @@ func (c *Conn) rest() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.woken {
-		c.waiting = true
+		c.waiting, c.deadline = true, -1 // an earlier deadline would end the wait for nothing
 		c.setDeadlineLocked(c.nextDeadlineLocked())
 		if c.socket.Await(c) {
 			return

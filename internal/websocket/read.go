@@ -64,6 +64,7 @@ func (c *Conn) read() error {
 
 // startReading handles what net/http has read.
 func (c *Conn) startReading() error {
+	c.postponeRest() // a client can send nothing
 	if c.config.PingInterval > 0 {
 		c.pingAt = c.now() + c.config.PingInterval
 	}
@@ -115,6 +116,9 @@ func (c *Conn) wait() error {
 		c.handling.Lock()
 		c.endWait()
 		if !isTimeout(err) {
+			if c.restAt == 0 {
+				c.restAt = c.now() + c.restAfter() // also after a part of a TLS record
+			}
 			return err
 		}
 		if err := c.expire(); err != nil {
@@ -131,8 +135,10 @@ func (c *Conn) postponeRest() {
 	}
 	t := c.now()
 	c.restSoon = t-c.activeAt >= loneAfter
-	c.activeAt, c.restAt = t, t+cmp.Or(c.config.restAfter, restAfter)
+	c.activeAt, c.restAt = t, t+c.restAfter()
 }
+
+func (c *Conn) restAfter() time.Duration { return cmp.Or(c.config.restAfter, restAfter) }
 
 func isTimeout(err error) bool { return err != nil && errors.Is(err, os.ErrDeadlineExceeded) }
 
