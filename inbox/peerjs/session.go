@@ -448,7 +448,7 @@ func (s *session) write(text, ping []byte) error {
 	if !s.early {
 		return s.conn.WriteAndPing(text, ping)
 	}
-	hasRoom, err := s.conn.WriteEarly(text, ping)
+	hasRoom, err := s.conn.WriteAndPingEarly(text, ping)
 	if err == nil && !hasRoom {
 		err = errLater
 	}
