@@ -23,7 +23,7 @@ const (
 	// A ping acknowledges up to pingEvery messages, and follows the first of them after pingDelay:
 	// with its pong, it costs as much as a message.
 	pingEvery = 16
-	pingDelay = 10 * time.Millisecond
+	pingDelay = 20 * time.Millisecond
 )
 
 // session is a client with an id. It outlives its connection for as long as the id is kept. The
