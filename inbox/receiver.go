@@ -246,7 +246,10 @@ func (rc *receiver) leave() {
 // is large. write returns errMore if it has written a message, and can write no other at present.
 // One call can run at a time.
 func (rc *receiver) handOut(ctx context.Context, write func(Message) error) error {
-	began := time.Now()
+	by := time.Time{}
+	if !rc.early {
+		by = time.Now().Add(handOutTime)
+	}
 	for n := 1; ; n++ {
 		m, err := rc.next(ctx)
 		if err == ErrEmpty {
@@ -261,7 +264,7 @@ func (rc *receiver) handOut(ctx context.Context, write func(Message) error) erro
 			return err
 		}
 		rc.wrote()
-		if err == errMore || rc.early && n == maxEarly || time.Since(began) >= handOutTime {
+		if err == errMore || rc.early && n == maxEarly || !rc.early && time.Until(by) <= 0 {
 			return errMore
 		}
 	}
