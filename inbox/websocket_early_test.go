@@ -105,7 +105,7 @@ func (c *peerClient) receive(senders, count int) error {
 func TestPeersSendToEachOther(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		s := newServerOver(t, scheme, func(c *inbox.Config, l *inbox.Limits) { l.Capacity, c.Capacity = 0, 0 })
-		const count = 150
+		const count = 100
 		names := []string{"ann", "bob", "cid"}
 		var peers []*peerClient
 		for _, name := range names {
@@ -148,10 +148,10 @@ func TestSlowReceiverDelaysNoSender(t *testing.T) {
 	s := newSocketServer(t, func(c *inbox.Config, l *inbox.Limits) {
 		l.Capacity, c.Capacity, c.WriteTimeout = 0, 0, socketTimeout
 	})
-	const count = 500
+	const count = 60
 	padding := strings.Repeat("x", 12<<10)
 	slow, alice, carol := s.hello(t, "slow"), s.hello(t, "alice"), s.hello(t, "carol")
-	slow.conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	slow.conn.(*net.TCPConn).SetReadBuffer(32 << 10)
 	for i := range count {
 		alice.send(fmt.Sprintf("send %d slow text %d %s", 2*i+1, i, padding))
 		alice.send(fmt.Sprintf("send %d carol text %d", 2*i+2, i))
@@ -171,7 +171,7 @@ func TestSlowReceiverDelaysNoSender(t *testing.T) {
 // while others send to it: no message is missing, and none comes twice on one connection.
 func TestReceiversThatComeBack(t *testing.T) {
 	s := newSocketServer(t, func(c *inbox.Config, l *inbox.Limits) { l.Capacity, c.Capacity = 0, 0 })
-	const senders, count = 3, 400
+	const senders, count = 3, 250
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	var sending sync.WaitGroup
 	for n := range senders {

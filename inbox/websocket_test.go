@@ -37,11 +37,16 @@ func newSocketServer(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *s
 }
 
 // newServerOver is newSocketServer over http or https. Its connections wait without a buffer, as
-// those of the program.
+// those of the program, and the kernel has little room for what their clients do not read.
 func newServerOver(t *testing.T, scheme string, change func(*inbox.Config, *inbox.Limits)) *socketServer {
 	s := &socketServer{rig: newRig(t, change)}
 	s.web = httptest.NewUnstartedServer(s.Handler)
-	s.web.Config.ConnContext = inbox.ConnContext
+	s.web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if conn, ok := netconn.Find[*net.TCPConn](c); ok {
+			conn.SetWriteBuffer(16 << 10)
+		}
+		return inbox.ConnContext(ctx, c)
+	}
 	s.web.Listener = netconn.FetchListener(s.web.Listener)
 	if scheme == "https" {
 		s.web.StartTLS()
