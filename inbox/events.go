@@ -3,8 +3,6 @@ package inbox
 import (
 	"cmp"
 	"errors"
-	"io"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -18,10 +16,6 @@ const (
 	// DefaultHeartbeat is how often a stream without messages shows that it is alive, so that no
 	// proxy and no browser ends it: some do after 30 seconds.
 	DefaultHeartbeat = 25 * time.Second
-	// reconnectAfter is how long an EventSource waits before it reconnects. When the server stops
-	// it waits up to reconnectSpread longer, so that not all of them come at once.
-	reconnectAfter  = time.Second
-	reconnectSpread = 2 * time.Second
 	// supersededID is the Last-Event-ID of an EventSource that was superseded.
 	supersededID = "superseded"
 )
@@ -67,8 +61,8 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 		return err
 	}
 	defer h.observeWait(w)()
-	s := &eventStream{h: h, r: r, rc: rc, w: w, control: http.NewResponseController(w)}
-	if err = cmp.Or(s.begin(), err); err == nil {
+	s := &eventStream{h: h, r: r, rc: rc, out: eventstream.NewResponse(w, h.writeTimeout)}
+	if err = cmp.Or(s.out.Begin(), err); err == nil {
 		err = s.run(wake)
 	}
 	return s.end(err)
@@ -76,11 +70,10 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 
 // eventStream is the response to a receiver.
 type eventStream struct {
-	h       *Handler
-	r       *http.Request
-	rc      *receiver
-	w       http.ResponseWriter
-	control *http.ResponseController
+	h   *Handler
+	r   *http.Request
+	rc  *receiver
+	out *eventstream.Response
 }
 
 // run hands out messages until the receiver is over or its client is gone. A client that reads
@@ -98,7 +91,7 @@ func (s *eventStream) run(wake <-chan struct{}) error {
 		case <-wake:
 			err = s.rc.handOut(ctx, s.message)
 		case <-heartbeats.C:
-			err = s.write(eventstream.WriteHeartbeat)
+			err = s.out.Heartbeat()
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -106,22 +99,16 @@ func (s *eventStream) run(wake <-chan struct{}) error {
 	return err
 }
 
-// begin writes the header and the first bytes.
-func (s *eventStream) begin() error {
-	header := s.w.Header()
-	problem.SetInert(header)
-	header.Set("Content-Type", eventstream.MediaType)
-	header.Set("Cache-Control", "no-store, no-transform")
-	header.Set("X-Accel-Buffering", "no")
-	return s.write(func(w io.Writer) error { return eventstream.WriteRetry(w, reconnectAfter) })
-}
-
 // end ends the stream with the reason, if its client can learn it.
 func (s *eventStream) end(err error) error {
 	reason := endReason(err)
 	switch {
 	case reason != "":
-		if err = s.write(func(w io.Writer) error { return writeEnd(w, reason) }); err == nil {
+		id := ""
+		if reason == reasonSuperseded {
+			id = supersededID
+		}
+		if s.out.End(reason, id, reason == reasonStopping) == nil {
 			return nil
 		}
 	case s.r.Context().Err() != nil:
@@ -130,19 +117,6 @@ func (s *eventStream) end(err error) error {
 		s.h.log.Error("hand out messages", "err", err)
 	}
 	panic(http.ErrAbortHandler)
-}
-
-func writeEnd(w io.Writer, reason string) error {
-	id := ""
-	switch reason {
-	case reasonSuperseded:
-		id = supersededID
-	case reasonStopping:
-		if err := eventstream.WriteRetry(w, reconnectAfter+rand.N(reconnectSpread)); err != nil {
-			return err
-		}
-	}
-	return eventstream.WriteEnd(w, reason, id)
 }
 
 // message writes m. A large body counts against the budget of in-flight bodies, for which it
@@ -158,19 +132,5 @@ func (s *eventStream) message(m Message) error {
 	defer inFlight.Release()
 	kind := mediatype.Short(m.ContentType)
 	event := eventstream.Event{ID: m.ID, From: m.From, Type: kind, IsBytes: kind == mediatype.Bytes, Body: m.Body}
-	return s.write(event.Write)
-}
-
-// write lets one function write, within the write timeout. The error is http.ErrAbortHandler.
-func (s *eventStream) write(what func(io.Writer) error) error {
-	if s.h.writeTimeout > 0 {
-		// An error means that w does not support deadlines, like a test's recorder.
-		_ = s.control.SetWriteDeadline(time.Now().Add(s.h.writeTimeout))
-		// Over HTTP/2, a deadline also ends a stream that writes nothing.
-		defer s.control.SetWriteDeadline(time.Time{})
-	}
-	if what(s.w) != nil || s.control.Flush() != nil {
-		return http.ErrAbortHandler
-	}
-	return nil
+	return s.out.Write(&event)
 }

@@ -23,6 +23,9 @@ import (
 // Config configures a [Handler]. Store, Secret and Path are required.
 type Config struct {
 	Store Store
+	// Shared reports whether the store is one over a network, whose steps take a while. Otherwise
+	// the goroutine of a sender can read the message and write it to a WebSocket.
+	Shared bool
 	// Secret keys the hashes of passwords. It has 16 bytes or more. Handlers
 	// that share a store share it.
 	Secret []byte
@@ -111,6 +114,7 @@ type Config struct {
 // Handler implements the mailbox protocol. Make one with [NewHandler].
 type Handler struct {
 	store         Store
+	shared        bool
 	logins        *login.Reader
 	path, icePath string
 	ackPath       string
@@ -157,7 +161,7 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, logins: login.NewReader(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
+		store: cfg.Store, shared: cfg.Shared, logins: login.NewReader(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
 		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger, began: time.Now(),

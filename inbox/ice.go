@@ -21,12 +21,7 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 	if err := h.admitRelay(r, owner); err != nil {
 		return err
 	}
-	answer := ice.Configuration{ICEServers: append([]ice.Server{}, servers...), TURN: withheld}
-	for _, s := range h.iceServers {
-		if s.Credential == "" || owner != "" {
-			answer.ICEServers = append(answer.ICEServers, s)
-		}
-	}
+	answer := ice.Configuration{ICEServers: ice.ForClient(servers, h.iceServers, owner != ""), TURN: withheld}
 	return answer.Write(w)
 }
 

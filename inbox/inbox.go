@@ -206,7 +206,8 @@ type Store interface {
 	//
 	// notify is called without locks held, from any goroutine that uses the
 	// store (within Watch itself, or within the Put of another caller) and
-	// concurrently with itself. It must not block, and must not call the store.
+	// concurrently with itself. It must not block. It can call the Next and Discard of a store in
+	// memory, which take no time, and no other method.
 	// A call can still come from a step that is under way when the watch ends
 	// or is stopped.
 	//

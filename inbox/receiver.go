@@ -8,6 +8,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"inbox/inbox/internal/body"
 )
 
 // Window is how many messages of a stream, which is an event stream or a WebSocket, stay in the
@@ -31,6 +33,9 @@ const (
 	// handOutTime bounds one handOut, unless a single write takes longer: while a client reads
 	// slowly, there can always be another message for it.
 	handOutTime = 50 * time.Millisecond
+	// maxEarly messages are handed out at once in the goroutine of a sender, up to this size: those
+	// for which nothing has to be reserved.
+	maxEarly, maxEarlyBytes = 16, body.InitialBytes
 )
 
 var (
@@ -70,7 +75,9 @@ type receiver struct {
 	claim   Claim
 	opened  *openResult // what OpenNext returned; nil once it is read
 	plain   bool
-	retries uint8 // without an acknowledgement
+	retries uint8  // without an acknowledgement
+	early   bool   // handOut runs in the goroutine of a sender
+	tryWake func() // what notify calls for a message, if not nil: without a lock, so it can hand out
 
 	// The mutex of turns guards the rest.
 	state    receiverState
@@ -165,7 +172,8 @@ func (rc *receiver) isOver() bool {
 }
 
 // watch registers rc with the store. wake is called once each time that rc stops waiting, under a
-// lock, from any goroutine: it must not block and must not call rc.
+// lock, from any goroutine: it must not block and must not call rc. For a message, tryWake replaces
+// it if it is set.
 func (rc *receiver) watch(wake func()) error {
 	rc.turns.mu.Lock()
 	rc.wakeFunc = wake
@@ -188,8 +196,14 @@ func (rc *receiver) watch(wake func()) error {
 // notify is what the store calls.
 func (rc *receiver) notify(end error) {
 	rc.turns.mu.Lock()
-	defer rc.turns.mu.Unlock()
-	rc.notifyLocked(end)
+	if rc.tryWake == nil || end != nil || rc.state != waiting {
+		rc.notifyLocked(end)
+		rc.turns.mu.Unlock()
+		return
+	}
+	rc.state, rc.stalled = handingOut, false
+	rc.turns.mu.Unlock()
+	rc.tryWake()
 }
 
 func (rc *receiver) notifyLocked(end error) {
@@ -228,23 +242,32 @@ func (rc *receiver) leave() {
 }
 
 // handOut writes messages until rc waits, which is nil, or is over, which is the reason, or for
-// handOutTime, which is errMore. One call can run at a time.
+// handOutTime, which is errMore. If early, errMore follows maxEarly messages, and precedes one that
+// is large. write returns errMore if it has written a message, and can write no other at present.
+// One call can run at a time.
 func (rc *receiver) handOut(ctx context.Context, write func(Message) error) error {
-	for began := time.Now(); time.Since(began) < handOutTime; {
+	by := time.Time{}
+	if !rc.early {
+		by = time.Now().Add(handOutTime)
+	}
+	for n := 1; ; n++ {
 		m, err := rc.next(ctx)
-		if errors.Is(err, ErrEmpty) {
+		if err == ErrEmpty {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := write(m); err != nil {
+		err = write(m)
+		if err != nil && err != errMore {
 			rc.counts.requeued.Add(1)
 			return err
 		}
 		rc.wrote()
+		if err == errMore || rc.early && n == maxEarly || !rc.early && time.Until(by) <= 0 {
+			return errMore
+		}
 	}
-	return errMore
 }
 
 // next returns the next message to write. ErrEmpty means that rc waits; another error that it is
@@ -253,6 +276,8 @@ func (rc *receiver) next(ctx context.Context) (Message, error) {
 	for {
 		m, err := rc.read(ctx)
 		switch {
+		case err == nil && rc.early && len(m.Body) > maxEarlyBytes:
+			err = errMore
 		case err == nil:
 			return m, rc.took(m.ID)
 		case errors.Is(err, ErrEmpty):

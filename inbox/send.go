@@ -29,7 +29,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	var body []byte
 	if reason == nil {
-		body, reason = h.readBody(w, r)
+		body, reason = h.bodies.ReadRequest(w, r, h.maxBytes, h.payer)
 	}
 	if reason != nil || q.Wait > 0 {
 		if _, err := h.open(r, name, key); err != nil {

@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"inbox/inbox"
-	"inbox/internal/netconn"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
@@ -96,27 +93,6 @@ func (c *wakeUpClient) talk(names []string, n int, random *rand.Rand) error {
 	return nil
 }
 
-// newPollingServer is newSocketServer with a listener whose connections wait without a buffer, as
-// those of the program, with TLS or without.
-func newPollingServer(t *testing.T, overTLS bool, change func(*inbox.Config, *inbox.Limits)) *socketServer {
-	s := &socketServer{rig: newRig(t, change)}
-	s.web = httptest.NewUnstartedServer(s.Handler)
-	s.web.Listener = netconn.FetchListener(s.web.Listener)
-	if overTLS {
-		s.web.StartTLS()
-	} else {
-		s.web.Start()
-	}
-	t.Cleanup(func() {
-		s.EndPolls()
-		aborted, cancel := context.WithCancel(context.Background())
-		cancel()
-		s.WaitWebSockets(aborted)
-		s.web.Close()
-	})
-	return s
-}
-
 func (s *socketServer) dialWakeUp(t *testing.T, name string, seed uint64) *wakeUpClient {
 	dialer := ws.Dialer{Timeout: socketTimeout, TLSConfig: &tls.Config{InsecureSkipVerify: true}}
 	conn, r, _, err := dialer.Dial(t.Context(), "ws"+strings.TrimPrefix(s.web.URL, "http")+"/inbox")
@@ -148,11 +124,11 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	const clients = 24
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for processors := 1; processors <= 4; processors++ {
-		for _, overTLS := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d processors, TLS %v", processors, overTLS), func(t *testing.T) {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(fmt.Sprintf("%d processors, %s", processors, scheme), func(t *testing.T) {
 				runtime.GOMAXPROCS(processors)
 				capacity := []int{2, 3, 6, 100}[processors-1] // windows of 1, 2, 4 and 64
-				s := newPollingServer(t, overTLS, func(c *inbox.Config, l *inbox.Limits) { c.Capacity, l.Capacity = capacity, capacity })
+				s := newServerOver(t, scheme, func(c *inbox.Config, l *inbox.Limits) { c.Capacity, l.Capacity = capacity, capacity })
 				var names []string
 				var all []*wakeUpClient
 				for i := range clients {

@@ -177,6 +177,9 @@ func (s *webSocket) open(r *http.Request, name string, key Key, params string) e
 
 // begin welcomes the client and begins to hand out messages.
 func (s *webSocket) begin() {
+	if !s.h.shared && (!s.rc.plain || s.rc.window > 0) { // what has no window is written with more care
+		s.rc.tryWake = s.tryWake
+	}
 	if err := s.rc.watch(s.wake); err != nil {
 		s.end(err)
 		return
@@ -192,6 +195,29 @@ func (s *webSocket) begin() {
 func (s *webSocket) wake() {
 	s.due.Store(true)
 	s.conn.Wake()
+}
+
+// tryWake is wake for a message. The goroutine of its sender writes it, if that takes no time.
+func (s *webSocket) tryWake() {
+	s.due.Store(true)
+	s.conn.TryWake()
+}
+
+// WokenEarly hands out messages in the goroutine of a sender. Woken does what it leaves.
+func (s *webSocket) WokenEarly() bool {
+	if s.over || s.moreAt != 0 || s.rc.opened != nil {
+		return false
+	}
+	if !s.due.Swap(false) {
+		return true // Woken was first
+	}
+	s.rc.early = true
+	defer func() { s.rc.early = false }()
+	err := s.rc.handOut(s.r.Context(), s.writeMessage)
+	if err != nil { // Woken gets the same one
+		s.due.Store(true)
+	}
+	return err == nil
 }
 
 // Woken does what is due: it hands out messages, and answers sends.

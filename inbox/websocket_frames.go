@@ -188,8 +188,17 @@ func (s *webSocket) writeMessage(m Message) error {
 		kind = websocket.Binary
 	}
 	head := wire.AppendMessage(make([]byte, 0, 128), m.ID, m.From, short)
-	if s.conn.Write(kind, head, m.Body) != nil {
+	hasRoom := true
+	if s.rc.early {
+		hasRoom, err = s.conn.WriteEarly(kind, head, m.Body)
+	} else {
+		err = s.conn.Write(kind, head, m.Body)
+	}
+	switch {
+	case err != nil:
 		return errGone
+	case !hasRoom:
+		return errMore
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/internal/netconn"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
@@ -31,10 +33,26 @@ type socketServer struct {
 }
 
 func newSocketServer(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *socketServer {
+	return newServerOver(t, "http", change)
+}
+
+// newServerOver is newSocketServer over http or https. Its connections wait without a buffer, as
+// those of the program, and the kernel has little room for what their clients do not read.
+func newServerOver(t *testing.T, scheme string, change func(*inbox.Config, *inbox.Limits)) *socketServer {
 	s := &socketServer{rig: newRig(t, change)}
 	s.web = httptest.NewUnstartedServer(s.Handler)
-	s.web.Config.ConnContext = inbox.ConnContext
-	s.web.Start()
+	s.web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if conn, ok := netconn.Find[*net.TCPConn](c); ok {
+			conn.SetWriteBuffer(16 << 10)
+		}
+		return inbox.ConnContext(ctx, c)
+	}
+	s.web.Listener = netconn.FetchListener(s.web.Listener)
+	if scheme == "https" {
+		s.web.StartTLS()
+	} else {
+		s.web.Start()
+	}
 	t.Cleanup(func() {
 		s.EndPolls()
 		aborted, cancel := context.WithCancel(context.Background())
@@ -75,6 +93,7 @@ func (s *socketServer) tryDial(t *testing.T, target string, header ...string) (*
 	}
 	status := http.StatusSwitchingProtocols
 	dialer := ws.Dialer{Header: ws.HandshakeHeaderHTTP(fields), Protocols: []string{"inbox.1"}, Timeout: socketTimeout}
+	dialer.TLSConfig = &tls.Config{InsecureSkipVerify: true}
 	dialer.OnStatusError = func(got int, _ []byte, _ io.Reader) { status = got }
 	conn, r, hs, err := dialer.Dial(context.Background(), "ws"+strings.TrimPrefix(s.web.URL, "http")+target)
 	if status != http.StatusSwitchingProtocols {

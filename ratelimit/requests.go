@@ -54,11 +54,9 @@ func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 
 // Handler returns next behind the limit.
 func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
-	start := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Exempt == nil || !l.Exempt(r) {
-			// Reading the monotonic clock alone takes half as long as reading both clocks.
-			res := l.take(r, start.Add(time.Since(start)))
+			res := l.take(r, now())
 			if !res.OK {
 				l.refused.Add(1)
 				if !l.DryRun {
@@ -79,12 +77,12 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 // of a WebSocket. It returns how long to wait before it is done. With again there was no token, and
 // Delay has to be called once more after the wait. r is the request that began the connection.
 func (l *RequestLimiter) Delay(r *http.Request) (wait time.Duration, again bool) {
-	return l.delay(l.take(r, time.Now()))
+	return l.delay(l.take(r, now()))
 }
 
 // DelayClient is Delay for a client.
 func (l *RequestLimiter) DelayClient(c *Client) (wait time.Duration, again bool) {
-	return l.delay(l.Limiter.TakeFrom(c, time.Now()))
+	return l.delay(l.Limiter.TakeFrom(c, now()))
 }
 
 // take takes a token of the client of a request.

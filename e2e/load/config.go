@@ -59,7 +59,7 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.StringVar(&cfg.serverFlags, "server-flags", "", "space-separated flags of the server (default \""+relayFlags+
 		"\", whose limits are counted but never reached; with -peers none)")
 	f.StringVar(&cfg.program, "program", "", "path of the server's program (default: built from this repository)")
-	f.Func("other", "another server as 'NAME=COMMAND', with {addr} for its address and {https} for true or false (repeatable)",
+	f.Func("other", "another server as 'NAME=COMMAND' or 'NAME/TRANSPORT=COMMAND', with {addr} for its address and {https} for true or false (repeatable)",
 		cfg.addOther)
 	f.Func("peerserver", "command of PeerServer with {port}, as in 'node peerjs.js --host 127.0.0.1 --port {port}' (HTTP only)",
 		func(command string) error { return cfg.addServer("PeerServer", peerServer, command) })
@@ -86,7 +86,14 @@ func (cfg *config) addOther(value string) error {
 	if !ok || name == "" || !strings.Contains(command, "{addr}") {
 		return errors.New("want NAME=COMMAND with {addr} in the command")
 	}
-	cfg.others = append(cfg.others, other{name, command, poll})
+	over := poll
+	if _, named, found := strings.Cut(name, "/"); found {
+		over = transport(named)
+	}
+	if !slices.Contains(ownTransports, over) {
+		return fmt.Errorf("unknown transport %q", over)
+	}
+	cfg.others = append(cfg.others, other{name, command, over})
 	return nil
 }
 

@@ -146,6 +146,7 @@ func TestParseRejects(t *testing.T) {
 		"another scheme":        {"-url", "ftp://127.0.0.1:21"},
 		"url and other":         {"-url", "http://127.0.0.1:1", "-other", "x=x {addr}"},
 		"other without address": {"-other", "x=x"},
+		"other over no wire":    {"-other", "x/gopher=x {addr}"},
 		"no pairs":              {"-pairs", "0"},
 		"too many rounds":       {"-rounds", "1000000"},
 		"fewer than pairs":      {"-pairs", "10", "-count", "9"},

@@ -114,3 +114,15 @@ func (s Server) check() error {
 func HasSecret(servers []Server) bool {
 	return slices.ContainsFunc(servers, func(s Server) bool { return s.Credential != "" })
 }
+
+// ForClient returns own and those of the others that a client gets: all if it is the owner of a
+// mailbox, otherwise those without credentials. The list is not nil.
+func ForClient(own, others []Server, isOwner bool) []Server {
+	all := append([]Server{}, own...)
+	for _, s := range others {
+		if s.Credential == "" || isOwner {
+			all = append(all, s)
+		}
+	}
+	return all
+}

@@ -199,10 +199,11 @@ func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, 
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
 	err = s.notFoundLocked(inbox.ErrNoInbox)
-	var watches []func(error)
+	var buffer [2]func(error) // one receiver, and one that it supersedes
+	watches := buffer[:0]
 	if b != nil {
 		if err = m.appendLocked(s, b, n, charged); err == nil {
-			id, watches = n.ID, b.watchesLocked()
+			id, watches = n.ID, b.appendWatchesLocked(watches)
 		}
 	}
 	s.mu.Unlock()
@@ -308,7 +309,7 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	var watches []func(error)
 	if b != nil {
 		s.removeLocked(b)
-		watches, b.watches = b.watchesLocked(), nil
+		watches, b.watches = b.appendWatchesLocked(nil), nil
 		toRelease, err = b, nil
 	}
 	s.mu.Unlock()

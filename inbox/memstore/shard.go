@@ -197,10 +197,16 @@ func (b *box) readLocked(ack, after uint64, r inbox.Client) (msg inbox.Message, 
 // An ID that was not given yet reads from the oldest.
 func (b *box) oldestAboveLocked(after uint64) *node {
 	n := b.first
-	if after <= b.lastID {
-		for n != nil && n.ID <= after {
-			n = n.next
-		}
+	switch {
+	case n == nil || after > b.lastID:
+		return n
+	case after >= b.last.ID:
+		return nil
+	case after == b.last.ID-1:
+		return b.last // usually, and those before it wait for an acknowledgement
+	}
+	for n.ID <= after {
+		n = n.next
 	}
 	return n
 }

@@ -118,7 +118,7 @@ func (s *shard) freeze(now time.Duration) (ended []func(error)) {
 	for b, older := s.newest, (*box)(nil); b != nil; b = older {
 		older = b.older
 		if b.watches != nil {
-			ended = append(ended, b.watchesLocked()...)
+			ended = b.appendWatchesLocked(ended)
 			b.watches = nil
 			s.markUsedLocked(b, now)
 		}

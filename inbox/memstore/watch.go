@@ -8,7 +8,7 @@ type watch struct {
 	older      *watch
 }
 
-// notifyAll calls what watchesLocked returned, once the lock is released.
+// notifyAll calls what appendWatchesLocked returned, once the lock is released.
 func notifyAll(watches []func(error), end error) {
 	for _, notify := range watches {
 		notify(end)
@@ -55,8 +55,8 @@ func (m *Store) stopWatch(s *shard, b *box, w *watch) {
 	}
 }
 
-// watchesLocked returns the functions to notify.
-func (b *box) watchesLocked() (list []func(error)) {
+// appendWatchesLocked appends the functions to notify.
+func (b *box) appendWatchesLocked(list []func(error)) []func(error) {
 	for w := b.watches; w != nil; w = w.older {
 		list = append(list, w.notifyFunc)
 	}

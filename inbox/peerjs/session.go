@@ -23,7 +23,7 @@ const (
 	// A ping acknowledges up to pingEvery messages, and follows the first of them after pingDelay:
 	// with its pong, it costs as much as a message.
 	pingEvery = 16
-	pingDelay = 10 * time.Millisecond
+	pingDelay = 20 * time.Millisecond
 )
 
 // session is a client with an id. It outlives its connection for as long as the id is kept. The
@@ -448,7 +448,7 @@ func (s *session) write(text, ping []byte) error {
 	if !s.early {
 		return s.conn.WriteAndPing(text, ping)
 	}
-	hasRoom, err := s.conn.WriteEarly(text, ping)
+	hasRoom, err := s.conn.WriteAndPingEarly(text, ping)
 	if err == nil && !hasRoom {
 		err = errLater
 	}

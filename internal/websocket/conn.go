@@ -73,7 +73,7 @@ type Conn struct {
 }
 
 // now returns the time since the connection began, which is never zero.
-func (c *Conn) now() time.Duration { return c.since(time.Now()) }
+func (c *Conn) now() time.Duration { return max(0, time.Since(c.began)) | 1 }
 
 func (c *Conn) since(t time.Time) time.Duration { return max(0, t.Sub(c.began)) | 1 }
 

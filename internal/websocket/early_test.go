@@ -53,7 +53,7 @@ func (h *queueHandler) WokenEarly() bool {
 	}
 	for frame := h.pop(); frame != nil; frame = h.pop() {
 		h.early.Add(1)
-		if hasRoom, err := h.conn.WriteEarly(frame, []byte("p")); !hasRoom || err != nil {
+		if hasRoom, err := h.conn.WriteAndPingEarly(frame, []byte("p")); !hasRoom || err != nil {
 			return false
 		}
 	}

@@ -66,8 +66,8 @@ type Buffering interface {
 // Nimble is a [Handler] that can do with little what Woken does.
 type Nimble interface {
 	// WokenEarly is called by [Conn.TryWake], while no method of the handler runs. It must not
-	// wait, and writes with [Conn.WriteEarly] only. It reports whether everything is done;
-	// otherwise Woken follows.
+	// wait, and writes with [Conn.WriteEarly] and [Conn.WriteAndPingEarly] only. It reports whether
+	// everything is done; otherwise Woken follows.
 	WokenEarly() bool
 }
 

@@ -56,11 +56,14 @@ func (b *frameBuffer) add(op ws.OpCode, parts ...[]byte) {
 // After an error, which is [ErrNotReading] if the client does not read and [ErrClosing] after
 // Close, the connection ends.
 func (c *Conn) Write(kind Kind, parts ...[]byte) error {
-	op := ws.OpText
+	return c.writeFrame(opOf(kind), parts...)
+}
+
+func opOf(kind Kind) ws.OpCode {
 	if kind == Binary {
-		op = ws.OpBinary
+		return ws.OpBinary
 	}
-	return c.writeFrame(op, parts...)
+	return ws.OpText
 }
 
 // WriteAndPing sends a Text and, with the same write to the kernel, a ping, unless one of them is
@@ -88,18 +91,31 @@ func (b *frameBuffer) set(text, ping []byte) {
 	}
 }
 
-// WriteEarly is WriteAndPing for [Nimble] WokenEarly, which alone can call it. It does not wait: what
-// the kernel has no room for is written by another goroutine. Then hasRoom is false, and nothing
-// more should be written early.
-func (c *Conn) WriteEarly(text, ping []byte) (hasRoom bool, err error) {
-	if c.closeSent {
-		return false, ErrClosing
-	}
+// WriteEarly is Write for [Nimble] WokenEarly, which alone can call it. It does not wait: what the
+// kernel has no room for is written by another goroutine. Then hasRoom is false, and nothing more
+// should be written early.
+func (c *Conn) WriteEarly(kind Kind, parts ...[]byte) (hasRoom bool, err error) {
+	b := frameBuffers.Get().(*frameBuffer)
+	defer b.release()
+	b.bytes = b.bytes[:0]
+	b.add(opOf(kind), parts...)
+	return c.writeEarly(b.bytes)
+}
+
+// WriteAndPingEarly is WriteAndPing for [Nimble] WokenEarly, as WriteEarly is Write.
+func (c *Conn) WriteAndPingEarly(text, ping []byte) (hasRoom bool, err error) {
 	b := frameBuffers.Get().(*frameBuffer)
 	defer b.release()
 	b.set(text, ping)
+	return c.writeEarly(b.bytes)
+}
+
+func (c *Conn) writeEarly(p []byte) (hasRoom bool, err error) {
+	if c.closeSent {
+		return false, ErrClosing
+	}
 	c.socket.Defer(&c.unwritten)
-	_, err = c.conn.Write(b.bytes)
+	_, err = c.conn.Write(p)
 	c.socket.Defer(nil)
 	if err != nil {
 		c.abort(err)

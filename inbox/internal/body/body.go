@@ -30,10 +30,10 @@ func readError(err error) error {
 	return err
 }
 
-// Read reads to the end and returns a slice without spare capacity. It
+// read reads to the end and returns a slice without spare capacity. It
 // doubles the memory as it fills, up to the announced size (-1: unknown), and
 // calls reserve before it allocates more than InitialBytes.
-func Read(r io.Reader, size int64, reserve func(int64) error) ([]byte, error) {
+func read(r io.Reader, size int64, reserve func(int64) error) ([]byte, error) {
 	body := make([]byte, 0, InitialBytes)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])

@@ -21,7 +21,7 @@ func TestBodiesTakeMemoryAsTheyArrive(t *testing.T) {
 		{5*InitialBytes + 1, 5*InitialBytes + 1, 4*InitialBytes + 2},
 	} {
 		var reserved int64
-		body, err := Read(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { reserved += n; return nil })
+		body, err := read(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { reserved += n; return nil })
 		if err != nil || len(body) != row.came || cap(body) != row.came {
 			t.Errorf("%+v: got %d bytes in memory for %d and %v, want no spare capacity", row, len(body), cap(body), err)
 		}

@@ -1,6 +1,8 @@
 package body
 
 import (
+	"io"
+	"net/http"
 	"sync/atomic"
 
 	"inbox/inbox/quota"
@@ -20,6 +22,27 @@ type Budget struct {
 // NewBudget returns a budget of maxBytes; zero is no limit. full is the error when they are used up.
 func NewBudget(maxBytes int64, full error) *Budget {
 	return &Budget{maxBytes: maxBytes, full: full, ledger: quota.NewLedger(quota.Limits{MaxQueuedBytes: maxBytes})}
+}
+
+// ReadRequest reads the body of a request, of at most maxBytes, and allocates memory as it arrives. The
+// memory counts against payer while it is read. Errors: [http.MaxBytesError], those of
+// [Reservation.Reserve], and of reading.
+func (b *Budget) ReadRequest(
+	w http.ResponseWriter, r *http.Request, maxBytes int64, payer func(*http.Request) quota.Payer,
+) ([]byte, error) {
+	defer func() { r.Trailer = nil }() // a send can wait, and hundreds of fields with it
+	size := r.ContentLength
+	if size > maxBytes {
+		return nil, &http.MaxBytesError{Limit: maxBytes}
+	}
+	if 0 <= size && size <= InitialBytes {
+		content := make([]byte, size)
+		_, err := io.ReadFull(r.Body, content)
+		return content, err
+	}
+	inFlight := b.NewReservation(payer(r))
+	defer inFlight.Release() // the store counts the bytes it gets
+	return read(http.MaxBytesReader(w, r.Body, maxBytes), size, inFlight.Reserve)
 }
 
 // Reservation is what one request holds of a budget. It is not for concurrent use.

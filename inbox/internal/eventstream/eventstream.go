@@ -56,8 +56,8 @@ type Event struct {
 	Body    []byte
 }
 
-// Write writes the event: its ID, and one JSON object with from, type, and body or body64.
-func (e *Event) Write(w io.Writer) error {
+// write writes the event: its ID, and one JSON object with from, type, and body or body64.
+func (e *Event) write(w io.Writer) error {
 	out := buffers.Get().(*buffer)
 	out.to, out.err = w, nil
 	defer func() { out.to = nil; buffers.Put(out) }()
@@ -78,9 +78,9 @@ func (e *Event) Write(w io.Writer) error {
 	return out.flush()
 }
 
-// WriteEnd writes the event of the end of a stream. id, if not empty, is what an EventSource sends
+// writeEnd writes the event of the end of a stream. id, if not empty, is what an EventSource sends
 // as Last-Event-ID when it reconnects.
-func WriteEnd(w io.Writer, reason, id string) error {
+func writeEnd(w io.Writer, reason, id string) error {
 	text := "event: end\ndata: " + reason + "\n\n"
 	if id != "" {
 		text = "id: " + id + "\n" + text
@@ -89,14 +89,13 @@ func WriteEnd(w io.Writer, reason, id string) error {
 	return err
 }
 
-// WriteRetry writes how long an EventSource waits before it reconnects.
-func WriteRetry(w io.Writer, after time.Duration) error {
+// writeRetry writes how long an EventSource waits before it reconnects.
+func writeRetry(w io.Writer, after time.Duration) error {
 	_, err := io.WriteString(w, "retry: "+strconv.FormatInt(after.Milliseconds(), 10)+"\n\n")
 	return err
 }
 
-// WriteHeartbeat writes a comment, which clients ignore.
-func WriteHeartbeat(w io.Writer) error {
+func writeHeartbeat(w io.Writer) error {
 	_, err := io.WriteString(w, ":\n\n")
 	return err
 }

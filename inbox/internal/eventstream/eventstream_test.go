@@ -47,7 +47,7 @@ func parse(t *testing.T, stream string) (all []event) {
 func checkEvent(t *testing.T, e Event) {
 	t.Helper()
 	var out bytes.Buffer
-	if err := e.Write(&out); err != nil {
+	if err := e.write(&out); err != nil {
 		t.Fatal(err)
 	}
 	all := parse(t, out.String())
@@ -120,10 +120,10 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 func TestWriteEndsAtAnError(t *testing.T) {
 	w := &failingWriter{}
 	e := Event{Body: bytes.Repeat([]byte("x"), 1<<20)}
-	if err := e.Write(w); err != errFailed || w.writes != 2 {
+	if err := e.write(w); err != errFailed || w.writes != 2 {
 		t.Errorf("got %v after %d writes, want the error of the second", err, w.writes)
 	}
-	if err := e.Write(io.Discard); err != nil {
+	if err := e.write(io.Discard); err != nil {
 		t.Errorf("got %v for the next event", err)
 	}
 }
@@ -131,7 +131,7 @@ func TestWriteEndsAtAnError(t *testing.T) {
 func TestOtherParts(t *testing.T) {
 	var out strings.Builder
 	for _, err := range []error{
-		WriteRetry(&out, 1500*time.Millisecond), WriteHeartbeat(&out), WriteEnd(&out, "superseded", "x"), WriteEnd(&out, "stopping", ""),
+		writeRetry(&out, 1500*time.Millisecond), writeHeartbeat(&out), writeEnd(&out, "superseded", "x"), writeEnd(&out, "stopping", ""),
 	} {
 		if err != nil {
 			t.Error(err)
@@ -146,8 +146,8 @@ func TestOtherParts(t *testing.T) {
 // TestEventsAllocateLittle checks that a large body takes no memory of its size.
 func TestEventsAllocateLittle(t *testing.T) {
 	e := Event{ID: 1, From: "bob", Type: "text", Body: bytes.Repeat([]byte("x\n"), 1<<19)}
-	_ = e.Write(io.Discard)
-	if n := testing.AllocsPerRun(10, func() { _ = e.Write(io.Discard) }); n > 5 {
+	_ = e.write(io.Discard)
+	if n := testing.AllocsPerRun(10, func() { _ = e.write(io.Discard) }); n > 5 {
 		t.Errorf("got %v allocations, want 5 or less", n)
 	}
 }

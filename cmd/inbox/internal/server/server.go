@@ -322,6 +322,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	meter *metrics.Meter, lim *limits.Limits, relay *relay, private *access.Access, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
+		Shared:       cfg.Store != nil,
 		Secret:       key,
 		Path:         mailboxPath,
 		ICEPath:      icePath,
