@@ -9,7 +9,7 @@ import {noticeFor} from './status.js';
 const SLOT_INTERVAL = 15_000;
 
 /**
- * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./stream-inbox.js').StreamInbox} Inbox
  * @typedef {import('./room.js').Room} Room
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {import('./slots.js').Place} Place

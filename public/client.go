@@ -15,9 +15,11 @@ const ClientPath = "/client/1/"
 // clientModules are the modules that clients import, and those that these import. The npm
 // package has the same files.
 var clientModules = []string{
-	"codec.js", "connect.js", "data-channel.js", "events.js", "ice-restart.js", "ice.js", "inbox.js", "media-types.js",
-	"path.js", "peer-call.js", "peer.js", "requests.js", "room.js", "seal.js", "streams.js",
-	"transport-poll.js", "transport-stream.js", "transport-websocket.js", "transports.js",
+	"channel-call.js", "channel.js", "codec.js", "connect.js", "data-channel.js", "events.js",
+	"ice-list.js", "ice-restart.js", "ice.js", "inbox.js", "media-types.js", "path.js", "peer-call.js",
+	"peer.js", "room.js", "seal.js", "stream-inbox.js", "streams.js", "transport-stream.js",
+	"transport-websocket.js", "transports.js", "wait-time.js", "wake.js",
+	"watched-peer.js",
 }
 
 // clientModule returns a module of the client by its URL path.

@@ -18,13 +18,12 @@
  * - {call, ring}: the caller rings. `ring` lists the kinds of its tracks
  * - a Signal of peer.js
  * - {call, bye}: the sender has closed the call; `bye` is 'closed', 'declined' or 'unreadable'
- *
- * The code of peer connections is loaded while the mailbox is opened.
  */
 
 import {InboxError, endError, randomClient as random} from './codec.js';
 import {defer, emit, on, onAbort, pause, until} from './events.js';
 import {Inbox} from './inbox.js';
+import {Call} from './peer-call.js';
 
 export {Inbox, InboxError};
 
@@ -38,53 +37,68 @@ const MAX_ENDED = 100;
 const MAX_ID_LENGTH = 64;
 
 /**
- * @typedef {import('./peer-call.js').Call} Call
  * @typedef {import('./peer-call.js').CallState} CallState
  * @typedef {import('./peer-call.js').CloseReason} CloseReason
  * @typedef {import('./data-channel.js').DataChannel} DataChannel
  *
- * @typedef {object} CallSealer encrypts the signals, as a Sealer of seal.js
- * @property {(signal: unknown, context: import('./seal.js').Context) => Promise<unknown>} seal
- * @property {(envelope: unknown, context: import('./seal.js').Context) => Promise<any>} open
+ * @typedef {import('./seal.js').Sealer} Sealer
  *
  * @typedef {object} CallOptions
  * @property {MediaStream | undefined} [stream] whose tracks are sent, one of each kind
- * @property {CallSealer | undefined} [sealer] encrypts the signals. Both sides need one with the same secret
+ * @property {Sealer | undefined} [sealer] encrypts the signals. Both sides need one with the same secret
  * @property {RTCIceServer[] | undefined} [iceServers] in place of those of the server
  * @property {RTCIceTransportPolicy | undefined} [iceTransportPolicy] 'relay' uses TURN servers only
- * @property {number | undefined} [maxMessageBytes] bounds the messages of data channels: 16 MiB by default
+ * @property {number | undefined} [maxMessageBytes] with a ChannelCall: bounds the messages of data channels, 16 MiB by default
  * @property {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [createConnection]
  *   by default that of the browser
+ * @property {typeof import('./peer.js').Peer | undefined} [Peer] in place of that of peer.js: WatchedPeer
  *
  * @typedef {object} InboxOptions of the mailbox, if the first argument is a URL
  * @property {string | undefined} [name] random by default
  * @property {string | undefined} [password] random by default
  * @property {string | undefined} [invite] the invitation or guest pass, for a private server
  * @property {typeof globalThis.fetch | undefined} [fetch]
- * @property {typeof globalThis.WebSocket | undefined} [WebSocket]
- *
- * @typedef {CallOptions & InboxOptions & {signal?: AbortSignal | undefined}} ConnectOptions signal ends the attempt
+ * @property {typeof globalThis.WebSocket | undefined} [WebSocket] of a StreamInbox
+ * @property {typeof Inbox | undefined} [Inbox] in place of that of inbox.js: StreamInbox
+ */
+
+/**
+ * @template {Call} [C=Call]
+ * @typedef {CallOptions & InboxOptions & {signal?: AbortSignal | undefined, Call?: (new (...call: any) => C) | undefined}} ConnectOptions
+ *   signal ends the attempt; Call is used in place of that of peer-call.js: ChannelCall
+ */
+
+/**
  * @typedef {(from: string) => boolean | CallOptions | Promise<boolean | CallOptions>} Accept options replace those of
  *   the listener; false, or anything else that is no options, declines the call
- * @typedef {ConnectOptions & {accept?: Accept | undefined}} AnswerOptions accept is called for each caller
- * @typedef {{call: CustomEvent<Call>, error: CustomEvent<InboxError>}} ListenerEvents
+ */
+
+/**
+ * @template {Call} [C=Call]
+ * @typedef {ConnectOptions<C> & {accept?: Accept | undefined}} AnswerOptions accept is called for each caller
+ */
+
+/**
+ * @template {Call} [C=Call]
+ * @typedef {{call: CustomEvent<C>, error: CustomEvent<any>}} ListenerEvents
  */
 
 /**
  * Calls a mailbox. Resolves when the call is connected: the callee can come at any time. Rejects
  * with the reason of the signal, or with an InboxError, such as `declined`, `unauthorized` or
  * `superseded`.
+ * @template {Call} [C=Call]
  * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
  * @param {string} to the name of the callee
- * @param {ConnectOptions} [options]
- * @returns {Promise<Call>}
+ * @param {ConnectOptions<C>} [options]
+ * @returns {Promise<C>}
  */
 export async function connect(server, to, options = {}) {
   const line = await Line.open(server, options);
   try {
-    if (to === line.inbox.name) throw new InboxError('refused-call', 'a mailbox cannot call itself');
+    if (to === line.inbox.name) throw new InboxError('refused-call');
     for (;;) {
-      const call = new line.Call({line, id: random(), remote: to, role: 'caller', options});
+      const call = /** @type {C} */ (new (options.Call ?? Call)(line, random(), to, 'caller', options));
       const paced = pause(MIN_ATTEMPT, options.signal);
       if (await call.dial(options.signal)) return call;
       await paced;
@@ -96,13 +110,14 @@ export async function connect(server, to, options = {}) {
 
 /**
  * Waits for a call, and resolves when it is connected. Rejects as connect does.
+ * @template {Call} [C=Call]
  * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
- * @param {AnswerOptions} options
- * @returns {Promise<Call>}
+ * @param {AnswerOptions<C>} options
+ * @returns {Promise<C>}
  */
 export async function answer(server, options) {
   const listener = await listen(server, options);
-  return until((/** @type {(call: Call) => void} */ resolve, reject, scope) => {
+  return until((/** @type {(call: C) => void} */ resolve, reject, scope) => {
     onAbort(options.signal, reject, scope);
     on(listener, 'call', ({detail}) => resolve(detail), scope);
     listener.closed.then(reject);
@@ -111,26 +126,25 @@ export async function answer(server, options) {
 
 /**
  * Receives the calls of a mailbox. Resolves when the server has the mailbox.
+ * @template {Call} [C=Call]
  * @param {string | URL | Inbox} server the /inbox endpoint of the server, or a mailbox there
- * @param {AnswerOptions} options signal ends only the attempt to open the mailbox
- * @returns {Promise<Listener>}
+ * @param {AnswerOptions<C>} options signal ends only the attempt to open the mailbox
+ * @returns {Promise<import('./events.js').TypedEvents<ListenerEvents<C>> & Listener>}
  */
 export async function listen(server, options) {
   const line = await Line.open(server, options);
-  if (line.listener) throw new InboxError('listening', 'the mailbox has a listener already');
-  return new Listener(line, options);
+  if (line.listener) throw new InboxError('listening');
+  return /** @type {any} */ (new Listener(line, options));
 }
 
 /**
  * Listener receives calls. Events, both with a `detail`:
  * - call: a {@link Call} that is connected
- * - error: an {@link InboxError}: a caller that the sealer refuses, or a permanent error of the mailbox
+ * - error: why a caller was refused: an {@link InboxError}, a SealError, or the error of accept
  */
 export class Listener extends /** @type {import('./events.js').TypedTarget<ListenerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
   /** Calls that are not connected. @type {Set<Call>} */
   #pending = new Set();
-  /** Those that have rung, by their callers. @type {Map<string, Call>} */
-  #ringing = new Map();
   #line;
   #options;
   /** @type {ReturnType<typeof defer<InboxError>>} */
@@ -142,7 +156,7 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
 
   /**
    * @param {Line} line
-   * @param {AnswerOptions} options
+   * @param {AnswerOptions<any>} options
    * @internal
    */
   constructor(line, options) {
@@ -152,11 +166,7 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
     this.inbox = line.inbox;
     line.listener = this;
     const scope = new AbortController();
-    on(this.inbox, 'error', ({detail}) => {
-      if (isPermanent(detail)) emit(this, 'error', detail);
-      if (this.inbox.status === 'refused') this.#closed.resolve(detail);
-    }, scope.signal);
-    on(this.inbox, 'superseded', () => this.#closed.resolve(endError(this.inbox)), scope.signal);
+    on(this.inbox, 'status', () => this.inbox.stopped && this.#closed.resolve(endError(this.inbox)), scope.signal);
     void this.closed.then(() => {
       scope.abort();
       line.listener = null;
@@ -167,7 +177,7 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
 
   /** Accepts no further calls. Connected ones continue. */
   close() {
-    this.#closed.resolve(new InboxError('closed', 'the listener is closed'));
+    this.#closed.resolve(new InboxError('closed'));
   }
 
   /**
@@ -179,67 +189,70 @@ export class Listener extends /** @type {import('./events.js').TypedTarget<Liste
    */
   async ring(from, message) {
     if (this.#pending.size >= MAX_PENDING) return; // it rings again
+    const {accept: ask = () => true} = this.#options;
+    const earlier = [...this.#pending].filter(({remote}) => remote === from);
     const accept = () => {
-      this.#ringing.get(from)?.decline();
-      this.#ringing.set(from, call);
-      return this.#options.accept ? this.#options.accept(from) : true;
+      for (const call of earlier) call.decline();
+      return ask(from);
     };
-    const call = new this.#line.Call({line: this.#line, id: message.call, remote: from, role: 'callee', options: {...this.#options, accept}});
+    const call = new (this.#options.Call ?? Call)(this.#line, message.call, from, 'callee', {...this.#options, accept});
     this.#pending.add(call);
     try {
-      if (await call.pickUp(message)) emit(this, 'call', call);
+      call.receive(message);
+      if (await call.connected) emit(this, 'call', call);
     } catch (error) {
-      emit(this, 'error', error instanceof InboxError ? error : new InboxError('refused-call', String(error), {cause: error}));
+      emit(this, 'error', error);
     } finally {
       this.#pending.delete(call);
-      if (this.#ringing.get(from) === call) this.#ringing.delete(from);
     }
   }
 }
 
+/** The lines of mailboxes that were passed. @type {WeakMap<Inbox, Line>} */
+const lines = new WeakMap();
+
 /** Line is a mailbox with its calls. It closes a mailbox of its own after the last of its users. */
 class Line {
-  /** The lines of mailboxes that were passed. @type {WeakMap<Inbox, Line>} */
-  static #lines = new WeakMap();
   /** @type {Listener | null} */
   listener = null;
-  /** Calls that ring, by their callee. @type {Map<string, Call>} */
-  dialing = new Map();
   /** @type {Map<string, Call>} */
   #calls = new Map();
-  /** What is answered to a late message of a call that has ended, once. @type {Map<string, {remote: string, bye: unknown}>} */
-  #ended = new Map();
+  /** The ids of calls that have ended, whose late messages are dropped. @type {Set<string>} */
+  #ended = new Set();
   #users = 0;
   #isOwner;
 
   /**
    * @param {Inbox} inbox
    * @param {boolean} isOwner
-   * @param {typeof import('./peer-call.js').Call} Call
    */
-  constructor(inbox, isOwner, Call) {
+  constructor(inbox, isOwner) {
     this.inbox = inbox;
     this.#isOwner = isOwner;
-    this.Call = Call;
     on(inbox, 'message', ({detail: {from, data}}) => this.#onMessage(from, data));
   }
 
   /**
-   * Opens the mailbox and returns its line, of which the caller is a user.
+   * Opens the mailbox and returns its line, of which the caller is a user. Rejects if the
+   * mailbox is superseded, or the server refuses it permanently.
    * @param {string | URL | Inbox} server
-   * @param {ConnectOptions} options
+   * @param {ConnectOptions<any>} options
+   * @returns {Promise<Line>}
    */
-  static async open(server, {name = random(), password = random(), invite, fetch, WebSocket, signal}) {
+  static async open(server, {name = random(), password = random(), sealer: _, Inbox: InboxClass = Inbox, signal, ...options}) {
     signal?.throwIfAborted();
-    const loading = import('./peer-call.js');
-    loading.catch(() => {}); // handled below
     const isOwner = !(server instanceof Inbox);
-    const inbox = isOwner ? new Inbox(server, {name, password, ...invite && {invite}, ...fetch && {fetch}, ...WebSocket && {WebSocket}}) : server;
+    const inbox = isOwner ? new InboxClass(server, {name, password, ...options}) : server;
     try {
-      await started(inbox, signal);
-      const {Call} = await loading;
-      const line = Line.#lines.get(inbox) ?? new Line(inbox, isOwner, Call);
-      Line.#lines.set(inbox, line);
+      if (inbox.status === 'superseded') throw endError(inbox);
+      await until((resolve, reject, scope) => {
+        // A recipient that has gone is no error of the mailbox.
+        on(inbox, 'error', ({detail: error}) => error.status >= 400 && !error.temporary && error.code !== 'no-inbox' && reject(error), scope);
+        onAbort(signal, reject, scope);
+        inbox.start().then(isOpen => (isOpen ? resolve() : reject(endError(inbox))));
+      });
+      const line = lines.get(inbox) ?? new Line(inbox, isOwner);
+      lines.set(inbox, line);
       line.#users++;
       return line;
     } catch (error) {
@@ -259,28 +272,12 @@ class Line {
     this.#calls.set(id, call);
   }
 
-  /**
-   * @param {string} id
-   * @param {string} remote
-   * @param {unknown} bye
-   */
-  remove(id, remote, bye) {
+  /** @param {string} id */
+  remove(id) {
     if (!this.#calls.delete(id)) return;
-    this.#ended.set(id, {remote, bye});
-    if (this.#ended.size > MAX_ENDED) this.#ended.delete(/** @type {string} */ (this.#ended.keys().next().value));
+    this.#ended.add(id);
+    if (this.#ended.size > MAX_ENDED) this.#ended.delete(/** @type {string} */ (this.#ended.values().next().value));
     this.release();
-  }
-
-  /**
-   * Answers a late message of a call that has ended: its sender does not know that.
-   * @param {string} from
-   * @param {any} data
-   * @param {{remote: string, bye: unknown}} ended
-   */
-  #onLate(from, data, ended) {
-    if (from !== ended.remote || !ended.bye || data.bye) return;
-    this.inbox.send(from, ended.bye).catch(() => {}); // it has gone by now
-    ended.bye = null;
   }
 
   /**
@@ -289,34 +286,11 @@ class Line {
    */
   #onMessage(from, data) {
     const id = data?.call;
-    if (typeof id !== 'string' || id === '' || id.length > MAX_ID_LENGTH) return;
-    const ended = this.#ended.get(id);
-    if (ended) return this.#onLate(from, data, ended);
+    if (typeof id !== 'string' || id.length > MAX_ID_LENGTH || this.#ended.has(id)) return;
     const call = this.#calls.get(id);
-    if (call) return call.remote === from ? call.receive(data) : undefined;
-    const dialing = this.dialing.get(from);
-    if (dialing) dialing.cross(data);
+    const dialing = [...this.#calls.values()].find(({remote, role, isConnected}) => remote === from && role === 'caller' && !isConnected);
+    if (call) call.remote === from && call.receive(data);
+    else if (dialing) dialing.cross(data);
     else void this.listener?.ring(from, data);
   }
-}
-
-/**
- * Starts a mailbox. Rejects if it is superseded, or the server refuses it permanently.
- * @param {Inbox} inbox
- * @param {AbortSignal} [signal]
- * @returns {Promise<void>}
- */
-async function started(inbox, signal) {
-  if (inbox.status === 'superseded') throw endError(inbox);
-  const isOpen = inbox.status === 'open' || await until((/** @type {(isOpen: boolean) => void} */ resolve, reject, scope) => {
-    on(inbox, 'error', ({detail}) => isPermanent(detail) && reject(detail), scope);
-    onAbort(signal, reject, scope);
-    inbox.start().then(resolve, reject);
-  });
-  if (!isOpen) throw endError(inbox);
-}
-
-/** Whether an error of a mailbox does not pass. A recipient that has gone is no error. @param {InboxError} error */
-function isPermanent({status, temporary, code}) {
-  return status >= 400 && !temporary && code !== 'no-inbox';
 }

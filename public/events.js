@@ -18,6 +18,12 @@
  */
 
 /**
+ * @template {string} S the states
+ * @template {Record<string, Event>} M
+ * @typedef {new () => TypedEvents<M> & {readonly state: S, setState(state: S): void}} TypedStateful
+ */
+
+/**
  * Dispatches an event with a detail.
  * @param {{dispatchEvent(event: Event): boolean}} target
  * @param {string} type
@@ -25,6 +31,27 @@
  */
 export function emit(target, type, detail) {
   target.dispatchEvent(new CustomEvent(type, {detail}));
+}
+
+/**
+ * StatefulTarget has a state until it is closed. Event:
+ * - state: the new state
+ * @template {string} S
+ */
+export class StatefulTarget extends EventTarget {
+  /** @type {S | 'connecting' | 'closed'} */
+  #state = 'connecting';
+
+  get state() {
+    return this.#state;
+  }
+
+  /** @param {S | 'closed'} state @internal */
+  setState(state) {
+    if (this.#state === state || this.#state === 'closed') return;
+    this.#state = state;
+    emit(this, 'state', state);
+  }
 }
 
 /**
@@ -87,6 +114,20 @@ export function pause(milliseconds, signal) {
 }
 
 /**
+ * Returns a function that runs tasks one after the other, and returns what each promises.
+ * @returns {<T>(task: () => T | Promise<T>) => Promise<T>}
+ */
+export function serial() {
+  /** @type {Promise<any>} */
+  let last = Promise.resolve();
+  return task => {
+    const result = last.then(task);
+    last = result.catch(() => {});
+    return result;
+  };
+}
+
+/**
  * Returns a promise with the functions that settle it.
  * @template T
  * @returns {{promise: Promise<T>, resolve: (value: T | PromiseLike<T>) => void, reject: (reason: unknown) => void}}
@@ -95,4 +136,18 @@ export function defer() {
   let settle = /** @type {any} */ (null);
   const promise = /** @type {Promise<T>} */ (new Promise((resolve, reject) => { settle = {resolve, reject}; }));
   return {promise, ...settle};
+}
+
+/**
+ * Resolves or rejects as a promise, or rejects when a signal is aborted.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+export function unlessAborted(promise, signal) {
+  return until((resolve, reject, scope) => {
+    onAbort(signal, reject, scope);
+    promise.then(resolve, reject);
+  });
 }

@@ -3,8 +3,8 @@
  * configures connections with those that the browser accepts.
  */
 
-/** Milliseconds to wait for the list. After that, the last one is used. */
-const TIMEOUT = 5_000;
+import {requestIce} from './ice-list.js';
+
 /** Maximum number of URLs per connection. A browser contacts each of them. */
 const MAX_URLS = 32;
 /** Maximum number of characters of a URL in the console. */
@@ -15,16 +15,10 @@ export class IceServers {
   /** The last response of the server, null before. @type {{iceServers: RTCIceServer[], turn?: unknown} | null} */
   last = null;
   #inbox;
-  #fetch;
 
-  /**
-   * @param {Pick<import('./inbox.js').Inbox, 'url' | 'authorization' | 'invite'>} inbox whose server has
-   *   the endpoint /ice. The server offers TURN to the owner of a mailbox only
-   * @param {typeof globalThis.fetch} [fetch]
-   */
-  constructor(inbox, fetch = (...request) => globalThis.fetch(...request)) {
+  /** @param {Pick<import('./inbox.js').Inbox, 'url' | 'open'>} inbox whose server has the list */
+  constructor(inbox) {
     this.#inbox = inbox;
-    this.#fetch = fetch;
   }
 
   /** The last list that the server returned, empty before. */
@@ -39,15 +33,9 @@ export class IceServers {
    * @returns {Promise<RTCIceServer[]>}
    */
   async fetch() {
-    const {url, authorization, invite} = this.#inbox;
-    const fetch = this.#fetch; // that of a browser must not be called as a method
     try {
-      const response = await fetch(new URL('ice', url), {
-        headers: {Authorization: authorization, ...invite && {'Inbox-Invite': invite}},
-        cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(TIMEOUT),
-      });
-      const list = await response.json();
-      if (!response.ok || !Array.isArray(list.iceServers)) throw new Error(`status ${response.status}`);
+      const list = await requestIce(this.#inbox);
+      if (!Array.isArray(list.iceServers)) throw new Error(list.title);
       this.last = list;
     } catch (error) {
       console.info(`No new list of ICE servers: ${error}`);

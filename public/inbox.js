@@ -9,11 +9,8 @@
  *
  * The client acknowledges messages: one survives network failures and crashes, but
  * can arrive twice. Messages to a recipient are sent in order. Each is retried until
- * the server accepts or rejects it.
- *
- * The client begins with long polling. A WebSocket, or else an event stream, takes its
- * place a second later; where a proxy breaks both, polling continues. The same holds for
- * each: docs/javascript.md has the details.
+ * the server accepts or rejects it. It receives by long polling; stream-inbox.js adds
+ * WebSockets and event streams.
  *
  * Of several clients of one mailbox, the one that was started last gets the
  * messages. The others are superseded, also if they had no network at that time.
@@ -24,28 +21,16 @@
  */
 
 import {
-  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, endError, networkChange, problemError, randomClient, readResponse, replaced, retryDelay,
-  takenOver, toInboxError,
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, TIMEOUT_MARGIN, basicAuth, decode, encode, endError, randomClient, readResponse, retryDelay, toInboxError,
 } from './codec.js';
-import {after, emit, on, onAbort, until} from './events.js';
-import {Requests, TIMEOUT_MARGIN, onWake} from './requests.js';
-import {poll} from './transport-poll.js';
-import {broken} from './transports.js';
+import {after, emit, on, onAbort, pause, serial, unlessAborted, until} from './events.js';
 
 export {InboxError};
 
-/** Milliseconds before the expected 404 at which a waiting POST is aborted. */
-const ABORT_MARGIN = 1_000;
-/** Maximum milliseconds between retries to a server that does not wait for the recipient. */
-const MAX_RETRY_INTERVAL = 15_000;
+/** Milliseconds between two requests to a recipient that does not exist, if the server does not wait for it. */
+const ABSENT_DELAY = 5_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
-/** Milliseconds between the first response of the server and a stream, which can wait until the page has what it needs. */
-const UPGRADE_DELAY = 1_000;
-/** Milliseconds in which a poll arrives at the server. */
-const ARRIVAL_TIME = 1_000;
-/** Number of recent messages whose repetition is dropped: twice the window of the server. */
-const MAX_SEEN = 128;
 
 /**
  * @typedef {{from: string, id: string, type: string, data: any}} Message
@@ -56,12 +41,30 @@ const MAX_SEEN = 128;
  * @typedef {'replaced'|'other-receiver'} SupersededReason
  *   replaced: another client was started while this one received; other-receiver: it was
  *   started before, for example while this device had no network
- * @typedef {import('./transports.js').Transport} Transport
  * @typedef {{message: CustomEvent<Message>, status: CustomEvent<Status>, error: CustomEvent<InboxError>, connection: CustomEvent<'lost'|'restored'>,
- *   transport: CustomEvent<Transport>, superseded: CustomEvent<SupersededReason>}} InboxEvents
- * @typedef {{seal: (data: any, to: string) => Promise<unknown>, open: (data: any, from: string) => Promise<unknown>}} MessageSealer
- *   seal changes the data of a message before it is sent, open restores the data of
- *   a received message. seal.js has one that encrypts signals.
+ *   transport: CustomEvent<import('./transports.js').Transport>, superseded: CustomEvent<SupersededReason>}} InboxEvents
+ *
+ * @typedef {Record<string, string | number>} Query
+ *
+ * @typedef {object} Options
+ * @property {string} name
+ * @property {string} password
+ * @property {string | undefined} [client] distinguishes the clients of a mailbox: 1 to 64 letters,
+ *   digits, hyphens or underscores, random by default
+ * @property {typeof globalThis.fetch | undefined} [fetch]
+ * @property {string | undefined} [invite] an invitation to a private server, or a guest pass
+ *
+ * @typedef {object} Delivery a message on its way to the server
+ * @property {string} to
+ * @property {import('./transports.js').Sendable} message
+ * @property {number} end when a recipient that does not exist is an error, in milliseconds
+ * @property {AbortSignal | undefined} signal
+ *
+ * @typedef {object} RequestOptions
+ * @property {string} [path] below that of the mailboxes, such as /ack
+ * @property {{body: BodyInit, type: string}} [message]
+ * @property {number} [limit] timeout in milliseconds
+ * @property {AbortSignal | undefined} [signal]
  */
 
 /**
@@ -69,108 +72,53 @@ const MAX_SEEN = 128;
  * - message: a received {@link Message}
  * - status: the new {@link Status}
  * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
- * - connection: 'lost' when a stream was lost, or a poll failed because the server does not
- *   respond or is stopping, 'restored' when a poll succeeds again
- * - transport: the {@link Transport} that receives from now on
  * - superseded: another client now has this mailbox, for a {@link SupersededReason}.
  *   Sends are rejected; start() reclaims the mailbox
  */
 export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEvents>} */ (/** @type {unknown} */ (EventTarget)) {
+  /** The /inbox endpoint of the server. @readonly */
+  url;
+  /** @readonly */
+  name;
+  /** The Authorization value, for other endpoints of the server. @readonly */
+  authorization;
+  /** The invitation or guest pass. A new one is used from the next request or stream on. */
+  invite;
   /**
    * Maximum milliseconds before a failed request is retried, unless Retry-After is
    * longer. It can be lowered while a call depends on the server.
    */
   maxRetryDelay = MAX_RETRY_DELAY;
-  /** @type {Map<string, {length: number, tail: Promise<void>}>} pending sends, by recipient */
+  /** Why the server refuses this client, in the status `refused`. @type {InboxError | null} */
+  refusal = null;
+  /** @internal @readonly */
+  client;
+  /** The ID of the last message that was handled, which the next poll or stream acknowledges. @internal */
+  lastId = '';
+  /** Ends the pending requests when the inbox is superseded or closed. @internal */
+  stop = new AbortController();
+  /** @type {Map<string, {length: number, run: ReturnType<typeof serial>}>} pending sends, by recipient */
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
-  /** Why the server refuses this client, in the status `refused`. @type {InboxError | null} */
-  refusal = null;
-  #connectionLost = false;
   /** Whether the next poll leaves the mailbox to another client that was started meanwhile. */
   #resume = false;
-  /** Why the inbox is superseded if another client has the mailbox. @type {SupersededReason} */
-  #otherReason = 'other-receiver';
-  /** Settles when it is known that no other client was started during an outage. Sends wait for it. */
-  #confirmed = Promise.resolve();
-  /** Settles #confirmed, if it is pending. @type {(() => void) | null} */
-  #confirm = null;
-  /** Aborts the pending requests when the inbox is superseded or closed. */
-  #stop = new AbortController();
-  /** Aborts the present poll when a stream takes over. */
-  #pollStop = new AbortController();
-  /** Settles when the present poll has ended. */
-  #polled = Promise.resolve();
-  /** When it was sent, in milliseconds. */
-  #polledAt = 0;
-  /** The ID of the last message that was handled, which the next poll or stream acknowledges. */
-  #lastId = '';
-  /** The IDs of the messages that arrived last. @type {Set<string>} */
-  #seen = new Set();
-  /** Settles when the messages that have arrived are handled, one after the other. */
-  #handled = Promise.resolve();
   /** Settles when the receive loop ends. A restart waits for it, so that only one loop runs. */
   #receiving = Promise.resolve();
-  /** The shortest time in milliseconds that the server waited for a missing recipient. */
-  #serverWait = Infinity;
-  #waitTime = new WaitTime();
-  #requests;
-  #sealer;
-  /** The streams to use, in order of preference. */
-  #transports;
-  /** What a stream needs. */
-  #connection;
-  /** Its code is loaded when the first poll has succeeded. @type {import('./streams.js').Streams | null} */
-  #streams = null;
-  #upgrading = false;
+  #fetch;
 
   /**
    * @param {string | URL} url the /inbox endpoint of the server
-   * @param {object} options
-   * @param {string} options.name
-   * @param {string} options.password
-   * @param {string | undefined} [options.client] distinguishes the clients of a mailbox: 1 to 64 letters,
-   *   digits, hyphens or underscores, random by default
-   * @param {typeof globalThis.fetch | undefined} [options.fetch]
-   * @param {typeof globalThis.WebSocket | undefined} [options.WebSocket] by default that of the browser, or none with a `fetch`
-   * @param {import('./transports.js').StreamName[] | undefined} [options.transports] the streams to use, in order of preference
-   * @param {string | undefined} [options.invite] an invitation to a private server, or a guest pass
-   * @param {MessageSealer | undefined} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
+   * @param {Options} options
    */
-  constructor(url, {
-    name, password, client = randomClient(), fetch, WebSocket = fetch ? undefined : globalThis.WebSocket, transports = ['websocket', 'stream'], sealer,
-    invite = '',
-  }) {
+  constructor(url, {name, password, client = randomClient(), fetch = (...request) => globalThis.fetch(...request), invite = ''}) {
     super();
-    const {href} = new URL(url, globalThis.document?.baseURI);
-    this.#sealer = sealer;
-    this.#requests = new Requests(href, {name, password, invite, fetch});
-    this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
-    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests, readResponse, problemError};
-  }
-
-  /** The /inbox endpoint of the server. */
-  get url() {
-    return this.#connection.url;
-  }
-
-  get name() {
-    return this.#connection.name;
-  }
-
-  /** The Authorization value, for other endpoints of the server. */
-  get authorization() {
-    return this.#requests.authorization;
-  }
-
-  /** The invitation or guest pass. A new one is used from the next request or stream on. */
-  get invite() {
-    return this.#requests.invite;
-  }
-
-  set invite(invite) {
-    this.#requests.invite = invite;
+    this.url = new URL(url, globalThis.document?.baseURI).href;
+    this.name = name;
+    this.authorization = basicAuth(name, password);
+    this.client = client;
+    this.invite = invite;
+    this.#fetch = fetch;
   }
 
   /** @returns {Status} */
@@ -178,9 +126,9 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     return this.#status;
   }
 
-  /** How messages arrive. Those to send take the WebSocket too, if there is one. */
-  get transport() {
-    return this.#streams?.transport ?? 'poll';
+  /** @internal */
+  get stopped() {
+    return ['closed', 'superseded', 'refused'].includes(this.#status);
   }
 
   /**
@@ -194,59 +142,20 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * @returns {Promise<boolean>}
    */
   async start({resume = false} = {}) {
-    if (['idle', 'superseded', 'refused'].includes(this.#status)) {
-      this.#resume = resume;
-      if (resume) this.#doubt();
-      this.#stop = new AbortController();
+    if (this.#status === 'idle' || this.stopped) {
+      this.#resume = false;
+      if (resume) this.doubt();
+      this.stop = new AbortController();
       this.#setStatus('retrying');
-      onWake(online => online && broken.clear(), this.#stop.signal); // the device has another network
       this.#receiving = this.#receiving.then(() => this.#receiveLoop());
     }
-    while (this.#status === 'retrying') await new Promise(resolve => this.addEventListener('status', resolve, {once: true}));
+    while (this.#status === 'retrying') await until((resolve, _reject, scope) => on(this, 'status', resolve, scope));
     return this.#status === 'open';
   }
 
   /** Aborts all requests. Queued messages are not sent. */
   close() {
-    this.#end('closed');
-  }
-
-  /** @param {Status} status */
-  #end(status) {
-    this.#setStatus(status);
-    this.#stop.abort();
-    this.#endDoubt();
-  }
-
-  /** @param {SupersededReason} reason */
-  #supersede(reason) {
-    this.#end('superseded');
-    emit(this, 'superseded', reason);
-  }
-
-  /**
-   * Ends the inbox because the server is private, and refuses this client.
-   * @param {InboxError} error
-   */
-  #refuse(error) {
-    this.refusal = error;
-    this.#end('refused');
-    this.#setConnectionLost(true);
-    this.#emitError(error);
-  }
-
-  /**
-   * Notes that another client can have been started without the knowledge of this
-   * one. Its messages must wait, because the recipients would take it for the newest.
-   */
-  #doubt() {
-    this.#resume = true;
-    if (!this.#confirm) this.#confirmed = new Promise(resolve => { this.#confirm = () => resolve(undefined); });
-  }
-
-  #endDoubt() {
-    this.#confirm?.();
-    this.#confirm = null;
+    this.end('closed');
   }
 
   /**
@@ -255,9 +164,31 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * is not retried; if it fails, the claim expires a minute later.
    */
   release() {
-    const refused = this.#status === 'refused';
     this.close();
-    if (!refused) this.#requests.sendLast('DELETE', {client: this.#connection.client});
+    this.#requestLast('DELETE', {client: this.client});
+  }
+
+  /** @param {Status} status @internal */
+  end(status) {
+    this.#setStatus(status);
+    this.stop.abort();
+  }
+
+  /** @param {SupersededReason} reason @internal */
+  supersede(reason) {
+    this.end('superseded');
+    emit(this, 'superseded', reason);
+  }
+
+  /** Notes that another client can have been started without the knowledge of this one. @internal */
+  doubt() {
+    this.#resume = true;
+  }
+
+  /** Notes that this client has the mailbox. @param {Response} [_response] of a poll @internal */
+  confirm(_response) {
+    this.#resume = true;
+    this.#setStatus('open');
   }
 
   /**
@@ -271,28 +202,15 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * @returns {Promise<void>}
    */
   async send(to, data, {wait = 0, signal} = {}) {
-    const queue = this.#queues.get(to) ?? {length: 0, tail: Promise.resolve()};
-    if (queue.length >= MAX_QUEUE) {
-      throw new InboxError('queue-full', 'too many messages to this recipient are pending');
-    }
-    const message = /** @type {Promise<import('./transports.js').Sendable>} */ (this.#encode(data, to));
-    message.catch(() => {}); // handled below, after the earlier messages
+    const queue = this.#queues.get(to) ?? {length: 0, run: serial()};
+    if (queue.length >= MAX_QUEUE) throw new InboxError('queue-full');
+    const message = /** @type {import('./transports.js').Sendable} */ (encode(data));
     this.#queues.set(to, queue);
     queue.length++;
-    const sent = queue.tail.then(async () => this.#deliver(to, await message, wait, signal)).finally(() => {
+    const sent = queue.run(async () => this.#deliver(to, message, wait, signal)).finally(() => {
       if (--queue.length === 0) this.#queues.delete(to);
     });
-    queue.tail = sent.catch(() => {}); // an error affects only its own message
     return unlessAborted(sent, signal);
-  }
-
-  /**
-   * Encodes data, which the sealer of the inbox changes first.
-   * @param {unknown} data
-   * @param {string} to
-   */
-  async #encode(data, to) {
-    return encode(this.#sealer ? await this.#sealer.seal(data, to) : data instanceof Blob ? await data.arrayBuffer() : data);
   }
 
   /**
@@ -303,291 +221,169 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
    * @param {unknown} data
    */
   sendLast(to, data) {
-    if (this.#status !== 'refused') this.#requests.sendLast('POST', {to}, encode(data));
+    this.#requestLast('POST', {to}, encode(data));
   }
 
   /**
-   * Receives until the inbox is superseded or closed, by one poll at a time or one stream. The
-   * first poll, and each poll after a failure or a stream, does not wait, so that its response
-   * confirms the connection immediately. A poll that a proxy aborted, or a stream that was
-   * lost, is an error only if the next poll fails as well.
+   * Receives until the inbox is superseded or closed. The first poll, and each one after a
+   * failure, does not wait, so that its response confirms the connection immediately.
    */
   async #receiveLoop() {
     let failures = 0;
     let confirming = true;
-    while (!this.#stopped) {
-      while (this.#streams?.takingOver) await this.#streams.takingOver;
-      if (this.#stopped) return;
-      const streams = this.#streams?.current ? this.#streams : null;
-      const wait = confirming || this.#status !== 'open' ? 0 : this.#waitTime.seconds;
+    while (!this.stopped) {
+      const wait = confirming || this.#status !== 'open' ? 0 : this.maxWait;
       const started = Date.now();
       try {
-        await (streams ? this.#streamEnd(streams) : this.#poll(wait, confirming));
+        const isUncertain = await this.receiveOnce(wait, confirming);
         if (!confirming) failures = 0;
-        confirming = streams !== null;
+        confirming = !!isUncertain;
       } catch (cause) {
-        if (this.#stopped) return;
+        if (this.stopped) return;
         const error = toInboxError(cause);
-        if (error.code === 'other-receiver') return this.#supersede(this.#otherReason);
-        if (isRefusal(error)) return this.#refuse(error);
+        const {code} = error;
+        if (code === 'other-receiver') return this.supersede(code);
+        if (code === 'invitation-required' || code === 'invitation-expired') return this.refuse(error);
         confirming = true;
-        if (error.cause === takenOver) continue;
-        if (error.code === 'network') this.#doubt();
-        if (error.cause === replaced) continue;
-        const aborted = streams ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
-        if (isConnectionLoss(error, aborted)) {
-          this.#setConnectionLost(true);
-          if (!streams && !aborted) this.#streams?.forgive();
-        }
-        if (aborted) await this.#sleep(retryDelay(error, 0));
+        if (code === 'network') this.doubt();
+        if (this.isExpected(error, wait, Date.now() - started)) await this.sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
       }
     }
   }
 
-  get #stopped() {
-    return ['closed', 'superseded', 'refused'].includes(this.#status);
+  /**
+   * Ends the inbox because the server is private, and refuses this client.
+   * @param {InboxError} error
+   * @internal
+   */
+  refuse(error) {
+    this.refusal = error;
+    this.end('refused');
+    emit(this, 'error', error);
+  }
+
+  /** Maximum seconds that a request asks the server to wait. @internal */
+  get maxWait() {
+    return MAX_WAIT;
   }
 
   /**
-   * Sends one poll. Each but the first of a start has `resume`: a client that is
-   * started meanwhile keeps the mailbox, whichever poll the server gets first.
+   * Whether an error does not show a failure of the server. @internal
+   * @param {InboxError} _error
+   * @param {number} _wait seconds that the request asked for
+   * @param {number} _elapsed milliseconds until the error
+   */
+  isExpected(_error, _wait, _elapsed) {
+    return false;
+  }
+
+  /**
+   * Sends one poll, and handles its message. Each but the first of a start has `resume`: a
+   * client that is started meanwhile keeps the mailbox, whichever poll the server gets first.
+   * Resolves to true if the next one must confirm the connection.
    * @param {number} wait seconds that the server should wait
    * @param {boolean} confirming whether the poll only confirms the connection
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<boolean | void>}
+   * @internal
    */
-  async #poll(wait, confirming) {
+  async receiveOnce(wait, confirming, signal) {
     const started = Date.now();
-    const query = {after: this.#lastId, client: this.#connection.client, ...this.#resume && {resume: '1'}};
-    this.#pollStop = new AbortController();
-    this.#polledAt = started;
-    const result = poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
-    this.#polled = result.then(() => {}, () => {});
-    const message = await result;
-    if (this.#stopped) return;
-    if (message === 'superseded') return this.#onSuperseded();
-    this.#onConfirmed();
-    void this.#upgrade();
-    if (message) await this.#receive(message);
-    else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
-  }
-
-  /** Opens a better transport than the present one, if one is due. The page loads its own parts first. */
-  async #upgrade() {
-    if (this.#upgrading || this.#transports.length === 0 || this.#streams?.due.length === 0) return;
-    this.#upgrading = true;
-    const {signal} = this.#stop;
-    await this.#sleep(UPGRADE_DELAY);
-    try {
-      if (!signal.aborted) this.#streams ??= await this.#loadStreams();
-      if (!signal.aborted) await this.#streams?.upgrade(signal);
-    } catch { /* its code did not arrive */ }
-    this.#upgrading = false;
-  }
-
-  async #loadStreams() {
-    const {Streams} = await import('./streams.js');
-    return new Streams({
-      names: this.#transports,
-      broken,
-      connection: this.#connection,
-      isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
-      takeOver: () => this.#takeOver(),
-      onMessage: message => this.#receive(message),
-      onTransport: () => this.#onTransport(),
-      onLost: () => this.#doubt(),
-      onOtherReceiver: () => this.#supersede(this.#otherReason),
-      upgrade: () => void this.#upgrade(),
-      on,
-      onWake,
-    });
-  }
-
-  /** Notes that this client has the mailbox. */
-  #onConfirmed() {
-    this.#resume = true;
-    this.#otherReason = 'other-receiver';
-    this.#endDoubt();
-    this.#setStatus('open');
-    this.#setConnectionLost(false);
+    const query = {after: this.lastId, client: this.client, ...this.#resume && {resume: '1'}, wait};
+    const {response, body} = await this.request('GET', query, {limit: wait * 1000 + TIMEOUT_MARGIN, signal});
+    if (this.stopped) return;
+    const [ended, id, from, type] = ['X-Poll-Ended', 'X-Message-Id', 'X-From', 'Content-Type'].map(name => response.headers.get(name) ?? '');
+    if (ended === 'superseded') return this.supersede('replaced');
+    this.confirm(response);
+    if (response.status === 200) await this.onMessage({id, from, type, body});
+    else if (!confirming) await this.onEmptyPoll(wait, Date.now() - started);
   }
 
   /**
-   * Handles a poll that ended without a message, and limits the poll rate. A
-   * server without long polling responds immediately.
-   * @param {number} wait seconds that the poll asked for
+   * Limits the rate of polls: a server without long polling responds immediately.
+   * @param {number} _wait seconds that the poll asked for
    * @param {number} elapsed milliseconds
+   * @internal
    */
-  async #onEmptyPoll(wait, elapsed) {
-    this.#waitTime.complete(wait, elapsed);
-    if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
+  async onEmptyPoll(_wait, elapsed) {
+    if (elapsed < INITIAL_DELAY) await this.sleep(2 * INITIAL_DELAY);
   }
 
   /**
-   * Ends the present poll for a stream, when it has certainly arrived at the server: it would
-   * supersede the stream. Returns the ID that the stream acknowledges.
-   */
-  async #takeOver() {
-    await Promise.race([this.#polled, this.#sleep(this.#polledAt + ARRIVAL_TIME - Date.now())]);
-    this.#pollStop.abort(takenOver);
-    return this.#lastId;
-  }
-
-  /**
-   * Ends the inbox because another client was started. If this client has just changed the
-   * transport, its own request can have come late: the next poll shows who has the mailbox.
-   */
-  #onSuperseded() {
-    if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
-    this.#otherReason = 'replaced';
-    throw new InboxError('network', 'the connection was lost', {cause: replaced});
-  }
-
-  #onTransport() {
-    if (this.#stopped) return;
-    if (this.transport !== 'poll') this.#onConfirmed();
-    emit(this, 'transport', this.transport);
-  }
-
-  /**
-   * Waits for the end of the stream. Throws an InboxError if it is not one that a poll continues.
-   * @param {import('./streams.js').Streams} streams
-   */
-  async #streamEnd(streams) {
-    const end = await streams.ended;
-    if (this.#stopped || end === 'taken-over') return;
-    if (end === 'superseded') return this.#onSuperseded();
-    if (end === 'stopping') throw new InboxError('stopping', 'the server is shutting down', {retryAfter: 1});
-    if (end === 'claim-ended') return void (streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
-    const cause = end === 'offline' ? networkChange : end === 'replaced' ? replaced : undefined;
-    throw new InboxError('network', 'the connection was lost', {cause});
-  }
-
-  /**
-   * Dispatches a message, after those that arrived before it. The next poll, or an
-   * acknowledgement of the stream, acknowledges it later, so a message that is being
-   * handled during a crash is delivered again. Drops one that arrived before.
+   * Dispatches a message. The next poll, or an acknowledgement of the stream, acknowledges it
+   * later, so a message that is being handled during a crash is delivered again.
    * @param {import('./transports.js').WireMessage} message
+   * @internal
    */
-  #receive(message) {
-    const isRepeated = this.#seen.has(message.id);
-    this.#seen.add(message.id);
-    if (this.#seen.size > MAX_SEEN) this.#seen.delete(/** @type {string} */ (this.#seen.values().next().value));
-    return this.#handled = this.#handled.then(async () => {
-      if (isRepeated || this.#stopped) return;
-      await this.#dispatchMessage(message);
-      this.#lastId = message.id;
-    });
-  }
-
-  /** @param {import('./transports.js').WireMessage} message */
-  async #dispatchMessage({id, from: encodedFrom, type, body}) {
+  async onMessage({id, from: encodedFrom, type, body}) {
     try {
       const from = decodeURIComponent(encodedFrom);
-      const decoded = decode(type, body);
-      const data = this.#sealer ? await this.#sealer.open(decoded, from) : decoded;
-      if (!this.#stopped) emit(this, 'message', {from, id, type, data});
+      const data = await this.decode(type, body, from);
+      if (!this.stopped) emit(this, 'message', {from, id, type, data});
     } catch (cause) {
-      this.#emitError(new InboxError('unreadable', `a message was skipped: ${cause}`, {cause}));
+      emit(this, 'error', new InboxError('unreadable', String(cause), {cause}));
     }
+    this.lastId = id;
   }
 
   /**
-   * Sends a message, with retries, over the WebSocket or with a POST. One that was not answered
-   * when the WebSocket was lost is sent again. A POST that a proxy aborted while it waited is
-   * repeated; a second time in a row is an error.
+   * @param {string} type
+   * @param {any} body
+   * @param {string} _from
+   * @returns {any}
+   * @internal
+   */
+  decode(type, body, _from) {
+    return decode(type, body);
+  }
+
+  /**
+   * Sends a message, with retries.
    * @param {string} to
    * @param {import('./transports.js').Sendable} message
    * @param {number} wait seconds to wait for the recipient
    * @param {AbortSignal} [signal]
    */
   async #deliver(to, message, wait, signal) {
-    const until = Date.now() + wait * 1000;
-    for (let failures = 0, attempts = 0, wasAborted = false; ; ) {
-      await this.#confirmed;
+    const delivery = {to, message, end: Date.now() + wait * 1000, signal};
+    for (let failures = 0; ;) {
       signal?.throwIfAborted();
-      if (this.#stopped) throw endError(this);
-      const started = Date.now();
-      const remaining = Math.max(0, until - started);
-      const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
+      if (this.stopped) throw endError(this);
       try {
-        if (!await this.#sendOverStream(to, message, remaining, signal)) await this.#post(to, message, seconds, remaining, signal);
+        if (!await this.deliverOnce(delivery)) continue;
         if (this.#status === 'retrying') this.#setStatus('open');
         return;
       } catch (cause) {
         const error = toInboxError(cause);
-        if (this.#stopped || signal?.aborted || error.cause === replaced) continue;
-        const elapsed = Date.now() - started;
-        const absent = error.code === 'no-inbox' && until > Date.now();
-        const aborted = this.#waitTime.shorten(error, seconds, elapsed);
-        if (absent) await this.#waitToRetry(seconds, elapsed, attempts++, to, until);
-        else if (aborted && !wasAborted) await this.#sleep(retryDelay(error, 0));
-        else if (error.temporary) await this.#backOff(error, failures++);
-        else if (error.code !== 'recipient-absent') throw this.#emitError(error);
-        wasAborted = aborted;
+        if (this.stopped || signal?.aborted) continue;
+        if (error.temporary) {
+          await this.#backOff(error, failures++);
+        } else {
+          emit(this, 'error', error);
+          throw error;
+        }
       }
     }
   }
 
   /**
-   * Sends a message over the WebSocket. Returns false if there is none, or it cannot take the
-   * message.
-   * @param {string} to
-   * @param {import('./transports.js').Sendable} message
-   * @param {number} remaining milliseconds until the send gives up
-   * @param {AbortSignal} [signal]
+   * Sends a POST, which waits for its recipient. Resolves to whether the server has the message.
+   * @param {Delivery} delivery
+   * @internal
    */
-  async #sendOverStream(to, message, remaining, signal) {
-    const stream = this.#streams?.current;
-    const {length} = message.body;
-    const maxSize = typeof message.body === 'string' ? 3 * length : length;
-    if (!stream?.send || maxSize > (stream.maxBodyBytes ?? 0)) return false;
-    const stored = stream.send(to, message, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
+  async deliverOnce(delivery) {
+    const {to, message, end, signal} = delivery;
+    const started = Date.now();
+    const wait = Math.min(MAX_WAIT, Math.ceil(Math.max(0, end - started) / 1000));
     try {
-      if (stored) await unlessAborted(stored, signal);
+      await this.request('POST', wait > 0 ? {to, wait} : {to}, {message, limit: wait * 1000 + TIMEOUT_MARGIN, signal});
+      return true;
     } catch (error) {
-      signal?.throwIfAborted();
-      throw error ?? new InboxError('network', 'the connection was lost', {cause: replaced});
+      if (/** @type {InboxError} */ (error).code !== 'no-inbox' || end <= Date.now()) throw error;
+      await this.sleep(Math.min(started + ABSENT_DELAY, end) - Date.now());
+      return false;
     }
-    return stored !== null;
-  }
-
-  /**
-   * Sends one POST. While the recipient does not exist, the server waits, then
-   * responds with 404. Browsers log a 404 to the console, so a POST that will be
-   * retried is aborted shortly before. If the server stores the message at that
-   * moment, the retry delivers it twice.
-   * @param {string} to
-   * @param {import('./requests.js').Body} message
-   * @param {number} seconds the time that the server should wait for the recipient
-   * @param {number} remaining milliseconds until the send gives up
-   * @param {AbortSignal} [signal]
-   */
-  async #post(to, message, seconds, remaining, signal) {
-    const waited = Math.min(this.#serverWait, this.#waitTime.seconds * 1000);
-    const willRetry = remaining > waited && waited >= 2 * ABORT_MARGIN;
-    /** @type {Record<string, string>} */
-    const query = seconds > 0 ? {to, wait: String(seconds)} : {to};
-    const limit = willRetry ? waited - ABORT_MARGIN : seconds * 1000 + TIMEOUT_MARGIN;
-    await this.#requests.send('POST', query, {message, limit, willRetry, signals: [this.#stop.signal, signal]});
-  }
-
-  /**
-   * Waits after a 404, which shows that the server waits for less time than
-   * requested, or not at all. If it does not wait, each POST ends with a 404 in the
-   * console, so the retries back off. A message from the recipient ends the
-   * delay, because it proves that the recipient exists.
-   * @param {number} seconds the wait that the POST asked for
-   * @param {number} waited milliseconds that the server waited
-   * @param {number} attempts number of earlier 404 responses
-   * @param {string} to
-   * @param {number} until deadline in milliseconds, as from Date.now()
-   */
-  async #waitToRetry(seconds, waited, attempts, to, until) {
-    if (waited < seconds * 1000) this.#serverWait = Math.min(this.#serverWait, waited);
-    const delay = Math.min(this.#serverWait, seconds * 1000) >= 2 * ABORT_MARGIN
-      ? ABORT_MARGIN
-      : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
-    await this.#sleep(Math.min(delay, until - Date.now()), {from: to});
   }
 
   /**
@@ -599,24 +395,79 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     const delay = retryDelay(error, failures, this.maxRetryDelay);
     error.retryIn = delay / 1000;
     if (this.#status === 'open') this.#setStatus('retrying');
-    this.#emitError(error);
-    await this.#sleep(delay, {minimum: error.retryAfter * 1000});
+    emit(this, 'error', error);
+    await this.sleep(delay, {minimum: error.retryAfter * 1000});
   }
 
   /**
-   * Waits. The end of the inbox, a page that becomes active and a device that comes
-   * back online end the delay early.
+   * Waits. The end of the inbox ends the delay early.
    * @param {number} milliseconds
-   * @param {{minimum?: number, from?: string}} [options] the minimum in milliseconds
-   *   holds for the latter two; the next message of the sender `from` ends the delay as well
+   * @param {{minimum?: number}} [_options] see stream-inbox.js
+   * @returns {Promise<void>}
+   * @internal
    */
-  #sleep(milliseconds, {minimum = 0, from} = {}) {
-    const started = Date.now();
-    return until((resolve, _reject, signal) => {
-      after(milliseconds, resolve, signal);
-      onAbort(this.#stop.signal, resolve, signal);
-      on(this, 'message', ({detail}) => detail.from === from && resolve(), signal);
-      onWake(() => Date.now() - started >= minimum && resolve(), signal);
+  sleep(milliseconds, _options) {
+    return pause(milliseconds, this.stop.signal);
+  }
+
+  /**
+   * Sends a request and reads the whole response. Throws an InboxError.
+   * @param {string} method
+   * @param {Query} query
+   * @param {RequestOptions} [options]
+   * @internal
+   */
+  async request(method, query, {path, message, limit = TIMEOUT_MARGIN, signal} = {}) {
+    const controller = new AbortController();
+    const scope = controller.signal;
+    const abort = (/** @type {unknown} */ reason = undefined) => controller.abort(reason);
+    after(limit, abort, scope);
+    onAbort(this.stop.signal, abort, scope);
+    onAbort(signal, abort, scope);
+    try {
+      const response = await this.open(this.urlOf(query, path), {method, message, signal: scope});
+      return {response, body: await readResponse(response, method, query)};
+    } catch (cause) {
+      if (cause instanceof InboxError) throw cause;
+      throw new InboxError('network', undefined, {cause: scope.reason ?? cause});
+    } finally {
+      abort();
+    }
+  }
+
+  /**
+   * Sends a request that outlives the page and is not repeated. Its response does not matter.
+   * @param {string} method
+   * @param {Query} query
+   * @param {{body: BodyInit, type: string}} [message]
+   */
+  #requestLast(method, query, message) {
+    this.open(this.urlOf(query), {method, message, keepalive: true}).catch(() => {}); // the page is closing
+  }
+
+  /** @param {Query} query @internal */
+  urlOf(query, path = '') {
+    return `${this.url}${path}?${new URLSearchParams(/** @type {Record<string, string>} */ (query))}`;
+  }
+
+  /**
+   * Sends a request to the server with the credentials of the mailbox. no-store keeps identical
+   * GETs of two tabs from waiting for the browser's cache lock. omit keeps a 401 from opening
+   * the browser's login dialog. manual keeps the password from the target of a redirect, which
+   * is never an inbox server.
+   * @param {string | URL} url
+   * @param {{message?: {body: BodyInit, type: string} | undefined, headers?: Record<string, string>} & RequestInit} options
+   * @internal
+   */
+  open(url, {message, headers, ...options}) {
+    const fetch = this.#fetch; // that of a browser must not be called as a method
+    return fetch(url, {
+      headers: {
+        Authorization: this.authorization,
+        ...this.invite && {'Inbox-Invite': encodeURIComponent(this.invite)}, // a broken one must not break the request
+        ...message && {'Content-Type': message.type}, ...headers,
+      },
+      body: message?.body, cache: 'no-store', credentials: 'omit', redirect: 'manual', ...options,
     });
   }
 
@@ -626,50 +477,4 @@ export class Inbox extends /** @type {import('./events.js').TypedTarget<InboxEve
     this.#status = status;
     emit(this, 'status', status);
   }
-
-  /** @param {boolean} lost */
-  #setConnectionLost(lost) {
-    if (this.#connectionLost === lost) return;
-    this.#connectionLost = lost;
-    emit(this, 'connection', lost ? 'lost' : 'restored');
-  }
-
-  /** @param {InboxError} error */
-  #emitError(error) {
-    emit(this, 'error', error);
-    return error;
-  }
-}
-
-/**
- * Resolves or rejects as a promise, or rejects when a signal is aborted.
- * @template T
- * @param {Promise<T>} promise
- * @param {AbortSignal} [signal]
- * @returns {Promise<T>}
- */
-function unlessAborted(promise, signal) {
-  return until((resolve, reject, scope) => {
-    onAbort(signal, reject, scope);
-    promise.then(resolve, reject);
-  });
-}
-
-/**
- * Reports whether a poll failed because the server does not respond, so that it
- * can have restarted. The response of a proxy that aborts a long poll does not
- * show that.
- * @param {InboxError} error
- * @param {boolean} aborted whether the error can be the timeout of a proxy
- */
-function isConnectionLoss({code, status}, aborted) {
-  return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
-}
-
-/**
- * Whether a private server refuses a client, whose requests fail until it has another invitation.
- * @param {InboxError} error
- */
-function isRefusal({code}) {
-  return code === 'invitation-required' || code === 'invitation-expired';
 }

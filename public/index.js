@@ -5,12 +5,12 @@
 
 import {CodeBox} from './code-box.js';
 import {find} from './dom.js';
-import {Inbox} from './inbox.js';
 import {InvitedBox} from './invited-box.js';
 import {RoomList} from './room-list.js';
+import {StreamInbox} from './stream-inbox.js';
 
 new CodeBox(find('.code-box', HTMLElement), {
-  createInbox: credentials => new Inbox(new URL('inbox', document.baseURI), credentials),
+  createInbox: credentials => new StreamInbox(new URL('inbox', document.baseURI), credentials),
   page: 'home',
 });
 new InvitedBox(find('.invited', HTMLElement));

@@ -3,9 +3,9 @@
 import {CodeBox} from './code-box.js';
 import {find} from './dom.js';
 import {isGuest, keepPasses, sharedRoom} from './guest-pass.js';
-import {Inbox} from './inbox.js';
 import {RememberBox} from './remember-box.js';
 import {ShareBox} from './share.js';
+import {StreamInbox} from './stream-inbox.js';
 
 /** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
 const INVITATION_DELAY = 3_000;
@@ -66,6 +66,6 @@ function openCodeBox(page, share, context) {
   const box = find('.code-box', HTMLElement);
   box.hidden = false;
   /** @param {import('./room.js').Credentials} credentials */
-  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), {...credentials, invite: context.inbox.invite});
+  const createInbox = credentials => new StreamInbox(new URL('inbox', document.baseURI), {...credentials, invite: context.inbox.invite});
   return new CodeBox(box, {createInbox, page, ...!isGuest(context) && {link: () => share.link}});
 }

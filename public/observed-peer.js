@@ -1,13 +1,13 @@
 /** A peer of a page, which collects what it knows of its paths. */
 
 import {Evidence} from './evidence.js';
-import {Peer} from './peer.js';
+import {WatchedPeer} from './watched-peer.js';
 
-/** ObservedPeer is a Peer with its evidence, for an explanation if the call does not connect. */
-export class ObservedPeer extends Peer {
+/** ObservedPeer is a WatchedPeer with its evidence, for an explanation if the call does not connect. */
+export class ObservedPeer extends WatchedPeer {
   evidence;
 
-  /** @param {ConstructorParameters<typeof Peer>[0]} options */
+  /** @param {import('./watched-peer.js').WatchedPeerOptions} options */
   constructor({connect = configuration => new RTCPeerConnection(configuration), ...options}) {
     const evidence = new Evidence();
     super({...options, connect: configuration => evidence.watch(connect(configuration))});

@@ -8,11 +8,11 @@ import {defaultActions, fatalActions, testAction} from './actions.js';
 import {find} from './dom.js';
 import {turnOff} from './ice-urls.js';
 import {IceServers} from './ice.js';
-import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
+import {StreamInbox} from './stream-inbox.js';
 import * as strings from './strings.js';
 
 /**
@@ -25,6 +25,7 @@ export const later = import('./later.js').catch(() => {
 });
 
 /**
+ * @typedef {import('./stream-inbox.js').StreamInbox} Inbox
  * @typedef {import('./room.js').Role} Role
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {import('./room.js').PageName} PageName
@@ -82,7 +83,7 @@ export async function joinRoom(role) {
  */
 export async function createInbox(room, role) {
   const sealer = signalSealer(await Sealer.create(room.secret, room.id), {local: role, remote: otherRole(role)});
-  return new Inbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer, invite: tokenFor(room)});
+  return new StreamInbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer, invite: tokenFor(room)});
 }
 
 /**

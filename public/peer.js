@@ -11,194 +11,157 @@
  * time. The channel must keep the signals of a peer in order; it can delay and
  * duplicate them. A lost signal can fail the call.
  *
- * ICE restarts automatically, with new servers, when the path of the call is dead
- * (see ice-restart.js). Only the impolite peer restarts it; the polite peer sends
- * a request. In Firefox, a data channel can deliver nothing after a restart of a
- * path that was dead for half a minute. A call without media must detect this and
- * create a new call.
+ * ICE restarts automatically, with new servers, when the connection fails. Only the impolite
+ * peer restarts it; the polite peer sends a request. watched-peer.js detects dead paths earlier.
  */
 
-import {emit, on} from './events.js';
-import {RestartPolicy} from './ice-restart.js';
-import {applyAccepted, connectWith} from './ice.js';
-import {PathMonitor} from './path.js';
+import {StatefulTarget, emit, on, serial} from './events.js';
 
 /** Milliseconds to collect candidates before they are sent as one signal. */
 const BATCH_DELAY = 100;
 /** Maximum number of remote candidates that wait for a description. */
 const MAX_EARLY_CANDIDATES = 256;
+/** Milliseconds that a connection can be disconnected before ICE restarts. */
+const TOLERANCE = 3_000;
+/** Milliseconds that a restart has to succeed before the next one. */
+const ATTEMPT_TIME = 8_000;
 
 /**
- * @typedef {import('./path.js').Path} Path
  * @typedef {{track: MediaStreamTrack, streams: readonly MediaStream[]}} RemoteTrack
  * @typedef {{state: CustomEvent<State>, path: CustomEvent<'direct'|'relayed'>, track: CustomEvent<RemoteTrack>,
- *   datachannel: CustomEvent<RTCDataChannel>, error: CustomEvent<any>}} PeerEvents
+ *   error: CustomEvent<any>}} PeerEvents
  */
 
 /**
  * Signal is a message to the remote peer:
  * - call identifies the call; n numbers the signals of a peer within the call, from 1
- * - sending states whether the peer sends live media at this time
  * - description is an offer or an answer; answers is the n of the answered offer
  * - candidates are ICE candidates of the last description
  * - restart requests an ICE restart from the impolite peer
+ * - sending states whether the peer sends live media at this time, see watched-peer.js
  * @typedef {{call: string, n: number, sending?: boolean, description?: RTCSessionDescriptionInit, answers?: number,
  *   candidates?: RTCIceCandidateInit[], restart?: boolean}} Signal
+ * @typedef {Omit<Signal, 'call' | 'n'>} SignalContent
  * @typedef {'connecting'|'connected'|'reconnecting'|'closed'} State
+ *
+ * @typedef {object} PeerOptions
+ * @property {string} call the id of the call, equal on both sides and unique
+ * @property {boolean} polite true on exactly one side
+ * @property {(signal: Signal) => void} send sends a signal to the remote peer
+ * @property {RTCIceServer[] | undefined} [iceServers]
+ * @property {(() => Promise<RTCIceServer[]>) | undefined} [fetchIceServers] called before each ICE restart, because
+ *   credentials expire; without it, the call keeps its servers
+ * @property {RTCIceTransportPolicy | undefined} [iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
+ *   peer does not learn the addresses of this device; a call without a TURN server then never connects.
+ *   The default is 'all'
+ * @property {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [connect] creates the connection, where
+ *   it is not that of a browser
  */
 
 /**
  * Peer is one side of a call. Events, all with a `detail`:
  * - state: the new {@link State}
- * - path: 'direct' or 'relayed', when it is known and when it changes
  * - track: the {track, streams} of a remote track
- * - datachannel: an RTCDataChannel that the remote peer has created
  * - error: an Error during negotiation; the connection can still succeed
  */
-export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvents>} */ (/** @type {unknown} */ (EventTarget)) {
+export class Peer extends /** @type {import('./events.js').TypedStateful<State, PeerEvents>} */ (/** @type {unknown} */ (StatefulTarget)) {
   /** The id of the call. */
   call;
-  /** The URLs of the ICE servers that were left out, because the browser rejects them. */
-  rejectedServers;
-  /** @type {State} */
-  #state = 'connecting';
-  /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
-  #transceivers = new Map();
+  /** The RTCPeerConnection, whose data channels are those of the application. */
+  connection;
+  /** The local transceivers, by kind. @type {Map<string, RTCRtpTransceiver>} @internal */
+  transceivers = new Map();
   /** @type {RTCIceCandidateInit[]} local candidates that are not sent yet */
   #batch = [];
   /** @type {RTCIceCandidateInit[]} remote candidates that arrived before a description */
   #earlyCandidates = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #batchTimer;
-  /** The dead path that a restart replaces, if any. @type {string | null} */
-  #deadPath = null;
-  /** @type {'direct'|'relayed'|undefined} */
-  #pathKind;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #restartTimer;
+  /** When this side has restarted ICE, or requested it, in milliseconds. */
+  #restartedAt = 0;
+  #signalingOpen = true;
   /** Serializes the handling of signals. */
-  #queue = Promise.resolve();
-  #restarts = new RestartPolicy();
+  #serialize = serial();
   /** The number of restarts on both sides. */
   #restartCount = 0;
   #lastSent = 0;
   #lastReceived = 0;
   /** The number of the signal with the last offer. */
   #lastOffer = 0;
-  /** The value of `sending` in the last signal. */
-  #announcedSending = false;
   #makingOffer = false;
   #ignoredOffer = false;
-  /** Whether this side sends over the transceivers of an offer. */
-  #adopted = false;
-  /** Tracks of the polite peer in a two-way call, before it knows the transceivers. @type {Map<string, MediaStreamTrack | null>} */
+  /** Tracks of the polite peer, before it knows the transceivers. @type {Map<string, MediaStreamTrack | null>} */
   #earlyTracks = new Map();
-  /** The remote peer plays tracks of one stream in sync. */
-  #stream = globalThis.MediaStream && new MediaStream();
-  #connection;
-  #monitor;
-  #polite;
-  #twoWay;
-  #send;
-  #iceTransportPolicy;
-  #fetchIceServers;
+  /** The stream of the tracks: the remote peer plays tracks of one stream in sync. */
+  #streams = globalThis.MediaStream ? [new MediaStream()] : [];
+  #options;
 
-  /**
-   * @param {object} options
-   * @param {string} options.call the id of the call, equal on both sides and unique
-   * @param {boolean} options.polite true on exactly one side
-   * @param {boolean | undefined} [options.twoWay] whether both peers send: the polite peer sends over the transceivers of the
-   *   offer, which spares a second negotiation. Equal on both sides; the impolite peer must call setTrack for each kind
-   * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
-   * @param {RTCIceServer[] | undefined} [options.iceServers] those that the browser rejects are left out
-   * @param {(() => Promise<RTCIceServer[]>) | undefined} [options.fetchIceServers] called before each ICE restart, because
-   *   credentials expire; without it, the call keeps its servers
-   * @param {RTCIceTransportPolicy | undefined} [options.iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
-   *   peer does not learn the addresses of this device; a call without a TURN server then never connects.
-   *   The default is 'all'
-   * @param {((configuration: RTCConfiguration) => RTCPeerConnection) | undefined} [options.connect] creates the connection, where
-   *   it is not that of a browser
-   */
-  constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = configuration => new RTCPeerConnection(configuration)}) {
+  /** @param {PeerOptions} options */
+  constructor(options) {
     super();
+    const {call, iceServers, iceTransportPolicy, connect = configuration => new RTCPeerConnection(configuration)} = options;
     this.call = call;
-    this.#polite = polite;
-    this.#twoWay = twoWay;
-    this.#send = send;
-    this.#iceTransportPolicy = iceTransportPolicy;
-    this.#fetchIceServers = fetchIceServers;
-    const {connection, rejected} = connectWith(list => connect(this.#configure(list)), iceServers);
-    this.#connection = connection;
-    this.#monitor = new PathMonitor(connection, path => this.#onCheck(path));
-    this.rejectedServers = rejected;
-    this.#addListeners();
-  }
-
-  /** @returns {State} */
-  get state() {
-    return this.#state;
-  }
-
-  /** Whether a TURN server forwards the packets of the call, or did so when it was last connected. */
-  get relayed() {
-    return this.#restarts.relayed;
+    this.#options = options;
+    const connection = connect({iceServers, iceTransportPolicy});
+    this.connection = connection;
+    on(connection, 'negotiationneeded', () => this.#sendOffer());
+    on(connection, 'icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    on(connection, 'connectionstatechange', () => this.#onConnectionStateChange());
+    on(connection, 'track', ({track, streams}) => emit(this, 'track', {track, streams}));
   }
 
   /**
    * Reports whether the signaling channel works. During an outage ICE is not
-   * restarted. After it, a relayed call restarts ICE immediately, because the relay
-   * is usually a part of the server that was unavailable. A channel without reports
-   * counts as working.
+   * restarted. A channel without reports counts as working.
    * @param {boolean} open
    */
   setSignaling(open) {
-    this.#restarts.setSignaling(open);
-    this.#checkRestart();
+    this.#signalingOpen = open;
+    if (open && this.state === 'reconnecting') this.#restartIn(0);
   }
 
   /**
    * Sends a track in place of the previous track of its kind; null stops sending.
-   * Only the first track of a kind needs a negotiation.
+   * Only the first track of a kind needs a negotiation: the polite peer sends over the
+   * transceivers of the first offer, for which the impolite peer must call setTrack for each kind.
    * @param {'audio'|'video'} kind
    * @param {MediaStreamTrack | null} track
+   * @returns {Promise<void>}
    */
-  setTrack(kind, track) {
-    const transceiver = this.#transceivers.get(kind);
+  async setTrack(kind, track) {
+    const transceiver = this.transceivers.get(kind);
     if (transceiver) return transceiver.sender.replaceTrack(track);
-    if (this.#twoWay && this.#polite && !this.#adopted) this.#earlyTracks.set(kind, track);
-    else this.#transceivers.set(kind, this.#addTransceiver(track ?? kind));
-    return Promise.resolve();
-  }
-
-  /** @param {MediaStreamTrack | string} trackOrKind */
-  #addTransceiver(trackOrKind) {
-    const direction = this.#twoWay ? 'sendrecv' : 'sendonly';
-    return this.#connection.addTransceiver(trackOrKind, {direction, streams: this.#stream ? [this.#stream] : []});
-  }
-
-  /** Sends over the transceivers of the remote offer. */
-  async #adoptTransceivers() {
-    this.#adopted = true;
-    for (const transceiver of this.#connection.getTransceivers()) {
-      const {kind} = transceiver.receiver.track;
-      if (this.#transceivers.has(kind)) continue;
-      this.#transceivers.set(kind, transceiver);
-      transceiver.direction = 'sendrecv';
-      if (this.#stream) transceiver.sender.setStreams?.(this.#stream);
-      await transceiver.sender.replaceTrack(this.#earlyTracks.get(kind) ?? null);
-    }
+    if (this.#options.polite && !this.connection.remoteDescription) this.#earlyTracks.set(kind, track);
+    else this.addTransceiver(kind, track, 'sendrecv');
   }
 
   /**
-   * Creates a data channel, as RTCPeerConnection does. data-channel.js sends messages of any size over it.
-   * @param {string} label
-   * @param {RTCDataChannelInit} [options]
+   * @param {'audio'|'video'} kind
+   * @param {MediaStreamTrack | null} track
+   * @param {RTCRtpTransceiverDirection} direction
+   * @internal
    */
-  createDataChannel(label, options) {
-    return this.#connection.createDataChannel(label, options);
+  addTransceiver(kind, track, direction) {
+    this.transceivers.set(kind, this.connection.addTransceiver(track ?? kind, {direction, streams: this.#streams}));
+  }
+
+  /** Sends over the transceivers of the remote offer. @internal */
+  async adoptTransceivers() {
+    for (const transceiver of this.connection.getTransceivers()) {
+      const {sender, receiver: {track: {kind}}} = transceiver;
+      if (this.transceivers.has(kind)) continue;
+      this.transceivers.set(kind, transceiver);
+      transceiver.direction = 'sendrecv';
+      sender.setStreams?.(...this.#streams);
+      await sender.replaceTrack(this.#earlyTracks.get(kind) ?? null);
+    }
   }
 
   /** Returns the statistics of the connection. */
   getStats() {
-    return this.#connection.getStats();
+    return this.connection.getStats();
   }
 
   /**
@@ -207,44 +170,35 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * @param {Signal} signal
    */
   receive(signal) {
-    this.#queue = this.#queue.then(async () => {
-      if (this.#state === 'closed' || signal.call !== this.call || !(signal.n > this.#lastReceived)) return;
+    return this.#enqueue(async () => {
+      if (signal.call !== this.call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
-      this.#restarts.remoteSending = signal.sending ?? false;
-      if (signal.restart && !this.#polite) {
-        this.#restarts.request(Date.now());
-        this.#checkRestart();
-      }
+      this.onSignal(signal);
       if (signal.description) await this.#setRemoteDescription(signal.description, signal);
       await this.#addCandidates(signal.candidates ?? []);
-    }).catch(error => this.#emitError(error));
-    return this.#queue;
+    });
+  }
+
+  /** @param {() => Promise<void>} handle */
+  #enqueue(handle) {
+    return this.#serialize(async () => this.state !== 'closed' && handle()).catch(error => this.emitError(error));
   }
 
   /** Closes the connection. The remote peer is not notified. */
   close() {
     clearTimeout(this.#batchTimer);
-    this.#monitor.stop();
-    this.#connection.close();
-    this.#setState('closed');
-  }
-
-  #addListeners() {
-    const connection = this.#connection;
-    on(connection, 'negotiationneeded', () => this.#sendOffer());
-    on(connection, 'icecandidate', ({candidate}) => this.#onCandidate(candidate));
-    on(connection, 'connectionstatechange', () => this.#onConnectionStateChange());
-    on(connection, 'track', ({track, streams}) => emit(this, 'track', {track, streams}));
-    on(connection, 'datachannel', ({channel}) => emit(this, 'datachannel', channel));
+    clearTimeout(this.#restartTimer);
+    this.connection.close();
+    this.setState('closed');
   }
 
   async #sendOffer() {
     try {
       this.#makingOffer = true;
-      await this.#connection.setLocalDescription();
+      await this.connection.setLocalDescription();
       this.#sendDescription();
     } catch (error) {
-      this.#emitError(error);
+      this.emitError(error);
     } finally {
       this.#makingOffer = false;
     }
@@ -255,49 +209,40 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * @param {Signal} signal
    */
   async #setRemoteDescription(description, {n, answers = this.#lastOffer}) {
-    const stable = this.#connection.signalingState === 'stable';
-    if (description.type === 'answer' && (stable || answers !== this.#lastOffer)) return; // its offer was rolled back
-    const collision = description.type === 'offer' && (this.#makingOffer || !stable);
-    this.#ignoredOffer = collision && !this.#polite;
+    const {connection} = this;
+    const isOffer = description.type === 'offer';
+    const stable = connection.signalingState === 'stable';
+    if (!isOffer && (stable || answers !== this.#lastOffer)) return; // its offer was rolled back
+    this.#ignoredOffer = isOffer && !this.#options.polite && (this.#makingOffer || !stable);
     if (this.#ignoredOffer) return;
-    const last = this.#connection.remoteDescription;
-    const restarted = last && iceUfrag(last) !== iceUfrag(description);
-    await this.#connection.setRemoteDescription(description); // rolls back the local offer if necessary
+    const last = connection.remoteDescription;
+    await connection.setRemoteDescription(description); // rolls back the local offer if necessary
     await this.#addCandidates(this.#earlyCandidates.splice(0));
-    if (description.type !== 'offer') return;
-    if (this.#twoWay) await this.#adoptTransceivers();
-    if (restarted) await this.#onRemoteRestart();
-    await this.#connection.setLocalDescription();
+    if (!isOffer) return;
+    await this.adoptTransceivers();
+    if (last) await this.onRemoteRestart(last, description);
+    await connection.setLocalDescription();
     this.#sendDescription(n);
-  }
-
-  /** Fetches servers for the candidates that follow the answer to an ICE restart. */
-  async #onRemoteRestart() {
-    this.#restarts.beginRemote(Date.now());
-    this.#awaitPath();
-    await this.#updateIceServers();
   }
 
   /** @param {RTCIceCandidateInit[]} candidates */
   async #addCandidates(candidates) {
-    if (!this.#connection.remoteDescription) {
-      const room = this.#ignoredOffer ? 0 : MAX_EARLY_CANDIDATES - this.#earlyCandidates.length;
-      this.#earlyCandidates.push(...candidates.slice(0, room));
+    if (!this.connection.remoteDescription) {
+      if (!this.#ignoredOffer) this.#earlyCandidates = [...this.#earlyCandidates, ...candidates].slice(0, MAX_EARLY_CANDIDATES);
       return;
     }
     for (const candidate of candidates) {
-      await this.#connection.addIceCandidate(candidate).catch(error => {
-        if (!this.#ignoredOffer) this.#emitError(error); // else it belongs to the ignored offer
+      await this.connection.addIceCandidate(candidate).catch(error => {
+        if (!this.#ignoredOffer) this.emitError(error); // else it belongs to the ignored offer
       });
     }
   }
 
   /** @param {number} [answers] the number of the signal with the offer that the description answers */
   #sendDescription(answers) {
-    const {localDescription} = this.#connection;
-    if (!localDescription) return;
+    const localDescription = /** @type {RTCSessionDescription} */ (this.connection.localDescription);
     this.#flush(); // pending candidates belong to the previous description
-    this.#sendSignal({description: {type: localDescription.type, sdp: localDescription.sdp}, answers});
+    this.sendSignal({description: localDescription.toJSON(), answers});
     if (localDescription.type === 'offer') this.#lastOffer = this.#lastSent;
   }
 
@@ -315,80 +260,54 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
   #flush() {
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;
-    if (this.#batch.length > 0) this.#sendSignal({candidates: this.#batch.splice(0)});
+    if (this.#batch.length > 0) this.sendSignal({candidates: this.#batch.splice(0)});
   }
 
-  /** @param {Omit<Signal, 'call' | 'n' | 'sending'>} content */
-  #sendSignal(content) {
-    if (this.#state === 'closed') return;
-    this.#announcedSending = this.#sending;
-    this.#send({call: this.call, n: ++this.#lastSent, sending: this.#announcedSending, ...content});
-  }
-
-  /** Whether this peer sends live media. A track that is muted or disabled can send nothing for a while. */
-  get #sending() {
-    return [...this.#transceivers.values()].some(({sender: {track}}) =>
-      track !== null && track.readyState === 'live' && track.enabled && !track.muted);
+  /** @param {SignalContent} content @internal */
+  sendSignal(content) {
+    if (this.state !== 'closed') this.#options.send({call: this.call, n: ++this.#lastSent, ...content});
   }
 
   #onConnectionStateChange() {
-    const {connectionState} = this.#connection;
-    if (this.#state === 'closed') return;
-    this.#restarts.setState(connectionState, Date.now());
-    if (connectionState === 'connected') this.#setState('connected');
-    if (connectionState === 'failed' || connectionState === 'disconnected') this.#setState('reconnecting');
-    this.#monitor.start();
-    this.#checkRestart();
+    const {connectionState} = this.connection;
+    if (this.state === 'closed') return;
+    if (connectionState === 'connected') this.setState(connectionState);
+    if (connectionState === 'failed' || connectionState === 'disconnected') this.setState('reconnecting');
+    this.onConnectionState(connectionState);
   }
 
-  /** @param {Path | null} path */
-  #onCheck(path) {
-    if (this.#state === 'closed') return;
-    if (path) this.#onPath(path, Date.now());
-    if (this.#sending !== this.#announcedSending) this.#sendSignal({});
-    this.#checkRestart();
+  /** @param {RTCPeerConnectionState} state @internal */
+  onConnectionState(state) {
+    if (state === 'failed') this.#restartIn(0);
+    if (state === 'disconnected') this.#restartIn(TOLERANCE);
+    if (state === 'connected') clearTimeout(this.#restartTimer);
+  }
+
+  /** @param {Signal} signal @internal */
+  onSignal({restart}) {
+    if (restart && !this.#options.polite) this.#restartIn(0);
   }
 
   /**
-   * Handles the state of the path. A silent path is not connected, whatever the
-   * browser reports.
-   * @param {Path} path
-   * @param {number} now
+   * Restarts ICE, again and again until the connection is restored, unless the last restart can
+   * still succeed.
+   * @param {number} delay milliseconds
    */
-  #onPath(path, now) {
-    const received = this.#restarts.setPath(path, now);
-    if (received || !this.#restarts.remoteSending) this.#setState('connected');
-    else if (this.#restarts.silent(now)) this.#setState('reconnecting');
-    if (this.#deadPath !== null && this.#deadPath !== path.id) this.#onPathReplaced();
-    const kind = path.relayed ? 'relayed' : 'direct';
-    if (this.#pathKind !== kind) emit(this, 'path', this.#pathKind = kind);
+  #restartIn(delay) {
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => {
+      if (this.#signalingOpen) {
+        this.#restartedAt = Date.now();
+        this.restart();
+      }
+      if (this.state !== 'connected') this.#restartIn(ATTEMPT_TIME);
+    }, Math.max(delay, this.#restartedAt + ATTEMPT_TIME - Date.now()));
   }
 
-  /** Restarts ICE, or requests it from the impolite peer, if a restart is due. */
-  #checkRestart() {
-    const now = Date.now();
-    if (this.#state === 'closed' || !this.#restarts.due(now)) return;
-    this.#restarts.begin(now);
-    this.#awaitPath();
-    if (this.#polite) this.#sendSignal({restart: true});
+  /** Restarts ICE, or requests it from the impolite peer. @internal */
+  restart() {
+    if (this.#options.polite) this.sendSignal({restart: true});
     else void this.#restartIce();
-  }
-
-  /**
-   * Prepares for the path that replaces a dead one. Video must then begin with a
-   * key frame, because the remote peer requests one only every three seconds.
-   */
-  #awaitPath() {
-    if (!this.#restarts.idle(Date.now())) return;
-    this.#deadPath = this.#restarts.path?.id ?? '';
-    this.#monitor.checkFrequently();
-  }
-
-  #onPathReplaced() {
-    this.#deadPath = null;
-    this.#monitor.checkNormally();
-    const {sender} = this.#transceivers.get('video') ?? {};
-    if (sender?.track) sendKeyFrame(sender).catch(error => this.#emitError(error));
   }
 
   /**
@@ -396,12 +315,22 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * because the offer or its answer can be lost.
    */
   async #restartIce() {
+    const {connection} = this;
     if (!await this.#updateIceServers()) return;
-    this.#queue = this.#queue.then(async () => {
-      if (this.#state === 'closed') return;
-      if (this.#connection.signalingState === 'have-local-offer') await this.#connection.setLocalDescription({type: 'rollback'});
-      this.#connection.restartIce();
-    }).catch(error => this.#emitError(error));
+    void this.#enqueue(async () => {
+      if (connection.signalingState !== 'stable') await connection.setLocalDescription({type: 'rollback'});
+      connection.restartIce();
+    });
+  }
+
+  /**
+   * Fetches servers for the candidates that follow the answer to an offer, which can restart ICE.
+   * @param {RTCSessionDescriptionInit} _last the offer before, or its answer
+   * @param {RTCSessionDescriptionInit} _offer
+   * @internal
+   */
+  async onRemoteRestart(_last, _offer) {
+    await this.#updateIceServers();
   }
 
   /**
@@ -409,51 +338,21 @@ export class Peer extends /** @type {import('./events.js').TypedTarget<PeerEvent
    * last ones. Returns false if another restart has begun in the meantime.
    */
   async #updateIceServers() {
+    const {fetchIceServers, iceTransportPolicy} = this.#options;
     const number = ++this.#restartCount;
-    const servers = await this.#fetchIceServers?.().catch(error => this.#emitError(error));
-    if (this.#state === 'closed' || number !== this.#restartCount) return false;
-    if (servers) this.rejectedServers = applyAccepted(list => this.#connection.setConfiguration(this.#configure(list)), servers);
+    const iceServers = await fetchIceServers?.().catch(error => this.emitError(error));
+    if (this.state === 'closed' || number !== this.#restartCount) return false;
+    if (iceServers) this.configure({iceServers, iceTransportPolicy});
     return true;
   }
 
-  /**
-   * @param {RTCIceServer[]} iceServers
-   * @returns {RTCConfiguration}
-   */
-  #configure(iceServers) {
-    return {iceServers, iceTransportPolicy: this.#iceTransportPolicy};
+  /** @param {RTCConfiguration} configuration @internal */
+  configure(configuration) {
+    this.connection.setConfiguration(configuration);
   }
 
-  /** @param {State} state */
-  #setState(state) {
-    if (this.#state === state || this.#state === 'closed') return;
-    this.#state = state;
-    emit(this, 'state', state);
+  /** @param {unknown} error @internal */
+  emitError(error) {
+    if (this.state !== 'closed') emit(this, 'error', error);
   }
-
-  /** @param {unknown} error */
-  #emitError(error) {
-    if (this.#state !== 'closed') emit(this, 'error', error);
-  }
-}
-
-/**
- * Makes a sender send a key frame. Browsers have no common function for it, but
- * an encoding that becomes active begins with one.
- * @param {RTCRtpSender} sender
- */
-async function sendKeyFrame(sender) {
-  for (const active of [false, true]) {
-    const parameters = sender.getParameters();
-    for (const encoding of parameters.encodings) encoding.active = active;
-    await sender.setParameters(parameters);
-  }
-}
-
-/**
- * Returns the username fragment of a description. An offer that restarts ICE has another one.
- * @param {RTCSessionDescriptionInit} description
- */
-function iceUfrag({sdp = ''}) {
-  return /^a=ice-ufrag:(\S*)/m.exec(sdp)?.[1];
 }

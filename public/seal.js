@@ -38,6 +38,7 @@ const utf8 = new TextEncoder();
  *   id that is new with each load keeps old envelopes from a later load.
  * @typedef {{v: number, key: string, nonce: string, box: string}} Envelope
  *   key identifies the key, box is the ciphertext with its tag; all are base64url.
+ * @typedef {{inbox: {name: string}, remote: string, role: string, isConnected: boolean}} CallSide
  * @typedef {'not-sealed'|'wrong-version'|'wrong-key'|'wrong-context'|'malformed'|'too-large'} SealErrorCode
  */
 
@@ -129,6 +130,31 @@ export class Sealer {
     });
     return JSON.parse(new TextDecoder().decode(plain));
   }
+
+  /**
+   * Encrypts a message of a call of connect.js.
+   * @param {{call: string}} message
+   * @param {CallSide} side that sends it
+   * @returns {Promise<{call: string, sealed: Envelope}>}
+   * @internal
+   */
+  async sealCall(message, {inbox, remote, role}) {
+    const {call} = message;
+    return {call, sealed: await this.seal(message, {from: inbox.name, to: remote, call, direction: role})};
+  }
+
+  /**
+   * Decrypts a message of a call. One that refuses the call is not encrypted if the other side has another key.
+   * @param {any} data any value that arrived
+   * @param {CallSide} side that receives it
+   * @param {string} sender the role of the other side
+   * @returns {Promise<any>}
+   * @internal
+   */
+  async openCall(data, {inbox, remote, isConnected}, sender) {
+    if (!data.sealed && data.bye && !isConnected) return data;
+    return this.open(data.sealed, {from: remote, to: inbox.name, call: data.call, direction: sender});
+  }
 }
 
 /**
@@ -166,7 +192,7 @@ function parseEnvelope(envelope) {
  * unchanged. A sealed signal is `{call, sealed: Envelope}`.
  * @param {Sealer} sealer
  * @param {{local: string, remote: string}} roles the directions of both sides, which must differ
- * @returns {import('./inbox.js').MessageSealer}
+ * @returns {import('./stream-inbox.js').MessageSealer}
  */
 export function signalSealer(sealer, {local, remote}) {
   return {

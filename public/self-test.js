@@ -8,8 +8,8 @@ import {invitation} from './access.js';
 import {diagnose, targets} from './diagnosis.js';
 import {turnOff} from './ice-urls.js';
 import {IceServers} from './ice.js';
-import {Inbox} from './inbox.js';
 import {random} from './room.js';
+import {StreamInbox} from './stream-inbox.js';
 import {broken} from './transports.js';
 
 /** Milliseconds that the server has to answer, and a message to come back. */
@@ -20,6 +20,7 @@ const SLOW = 2_000;
 const FULL_CODES = [486, 508];
 
 /**
+ * @typedef {import('./stream-inbox.js').StreamInbox} Inbox
  * @typedef {import('./ice-urls.js').UrlKind} UrlKind
  * @typedef {import('./diagnosis.js').ProbeResult} ProbeResult
  * @typedef {keyof typeof import('./strings.js').test.findings} Finding
@@ -102,7 +103,7 @@ export class SelfTest extends EventTarget {
    */
   async #withInbox(transports, use) {
     const name = `test-${random()}`;
-    const inbox = new Inbox(new URL('inbox', this.#base), {name, password: random(), transports, invite: invitation()});
+    const inbox = new StreamInbox(new URL('inbox', this.#base), {name, password: random(), transports, invite: invitation()});
     try {
       return await use(inbox, name);
     } finally {

@@ -48,7 +48,7 @@ const RELAYED_RETRY_DELAY = 2_000;
  * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, retry?: boolean, to?: string,
  *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
  * @typedef {import('./observed-peer.js').ObservedPeer} Peer
- * @typedef {ConstructorParameters<typeof import('./peer.js').Peer>[0]} PeerOptions
+ * @typedef {import('./watched-peer.js').WatchedPeerOptions} PeerOptions
  */
 
 /** Maximum number of characters of the name of a device. */

@@ -5,7 +5,7 @@
  */
 
 /**
- * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./stream-inbox.js').StreamInbox} Inbox
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {{slot: Slot, inbox: Inbox}} Place a slot with its inbox, which polls
  */

@@ -1,8 +1,4 @@
-/**
- * Opens the streams of one client, says how each ends, and remembers which of them a proxy
- * breaks. A client loads this module when it works, so what it imports is not a part of
- * what a page loads first: transports.js has the types.
- */
+/** Opens the streams of one client, says how each ends, and remembers which of them a proxy breaks. */
 
 import {open as openEventStream} from './transport-stream.js';
 import {open as openWebSocket} from './transport-websocket.js';
@@ -40,7 +36,7 @@ const ACK_DELAY = 50;
  * @property {() => void} onOtherReceiver called when another client has the mailbox
  * @property {() => void} upgrade calls upgrade of the streams
  * @property {typeof import('./events.js').on} on
- * @property {typeof import('./requests.js').onWake} onWake calls a listener when the connection can
+ * @property {typeof import('./wake.js').onWake} onWake calls a listener when the connection can
  *   be dead, if it is older than minAge milliseconds
  */
 

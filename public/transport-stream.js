@@ -38,10 +38,10 @@ class EventStream {
 
   /** Reads until the stream ends. */
   async #read() {
-    const {requests, client, readResponse, takeOver, onOpen, limit} = this.#options;
+    const {inbox, client, readResponse, takeOver, onOpen, limit} = this.#options;
     const query = {after: await takeOver(), client, resume: '1'};
     limit(FIRST_BYTES_LIMIT);
-    const response = await requests.open('GET', query, {accept: 'text/event-stream', signal: this.#signal});
+    const response = await inbox.open(inbox.urlOf(query), {headers: {Accept: 'text/event-stream'}, signal: this.#signal});
     const isEventStream = response.status === 200 && response.headers.get('Content-Type')?.startsWith('text/event-stream');
     if (!isEventStream) throw await readResponse(response, 'GET', query);
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
@@ -91,7 +91,7 @@ class EventStream {
     for (let sent = ''; !signal.aborted && sent !== this.#acked;) {
       const id = this.#acked;
       try {
-        await this.#options.requests.send('POST', {upTo: id}, {path: '/ack', signals: [signal]});
+        await this.#options.inbox.request('POST', {upTo: id}, {path: '/ack', signal});
         sent = id;
       } catch (error) {
         const {retryAfter = 0} = /** @type {{retryAfter?: number}} */ (error);

@@ -54,10 +54,10 @@ class Socket {
   }
 
   async #hello() {
-    const {name, password, client, requests, takeOver} = this.#options;
+    const {name, password, client, inbox, takeOver} = this.#options;
     const after = this.#isClosed ? '' : await takeOver();
     if (this.#isClosed) return this.#socket.close();
-    const invite = requests.invite && ` invite=${encodeURIComponent(requests.invite)}`;
+    const invite = inbox.invite && ` invite=${encodeURIComponent(inbox.invite)}`;
     this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1${invite}`);
   }
 

@@ -2,8 +2,7 @@
  * The types of the transports of a mailbox, and which of them do not work.
  *
  * Long polling needs nothing and works everywhere, so each client begins with it. A WebSocket
- * takes its place once it is open, or else an event stream. streams.js has their code, which a
- * client loads when it works.
+ * takes its place once it is open, or else an event stream.
  */
 
 /**
@@ -34,7 +33,7 @@
  * @property {string} password
  * @property {string} client
  * @property {typeof WebSocket | undefined} WebSocket
- * @property {import('./requests.js').Requests} requests
+ * @property {import('./inbox.js').Inbox} inbox
  * @property {typeof import('./codec.js').readResponse} readResponse
  * @property {typeof import('./codec.js').problemError} problemError
  *

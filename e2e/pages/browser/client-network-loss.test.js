@@ -17,7 +17,8 @@ const outage = Number(process.env.CLIENT_OUTAGE ?? 10_000);
 /** Runs in the page. */
 async function importClient() {
   const path = '/client/1/';
-  Object.assign(window, {client: {...await import(`${path}connect.js`), ...await import(`${path}seal.js`)}});
+  const names = ['connect', 'stream-inbox', 'channel-call', 'watched-peer'];
+  Object.assign(window, {client: Object.assign({}, ...await Promise.all(names.map(name => import(`${path}${name}.js`))))});
 }
 
 test('the network of one side is down for a while', {skip: chromium.skip || firefox.skip || skipNamespaces}, async t => {

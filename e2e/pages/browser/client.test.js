@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import * as chromium from '../lib/browser.js';
-import {backPressure, defineClientHelpers, exchange} from '../lib/client-scenes.js';
+import {backPressure, defineClientHelpers, exchange, exchangeFrames} from '../lib/client-scenes.js';
 import {ClientSite} from '../lib/client-site.js';
 import * as firefox from '../lib/firefox.js';
 import {Server, freePort} from '../lib/server.js';
@@ -104,6 +104,33 @@ for (const [callee, caller, loaders, options] of /** @type {const} */ ([
   });
 }
 
+for (const [callee, caller] of /** @type {const} */ ([[true, true], [true, false], [false, true]])) {
+  const nameOf = (/** @type {boolean} */ core) => (core ? 'the core' : 'all parts');
+  scene(`${nameOf(caller)} calls ${nameOf(callee)}: messages, and media both ways, encrypted`, async () => {
+    const [bob, alice] = await Promise.all([open('chromium', 'bundle'), open('firefox', 'bundle')]);
+    const scene = newScene({video: true, secret: 'a long random secret'});
+    await call(bob, 'echo', {...scene, core: callee});
+    await call(alice, 'dial', {...scene, core: caller});
+    await alice.evaluate(exchangeFrames);
+    await Promise.all([bob, alice].map(page => page.evaluate(() => /** @type {any} */ (window).frames())));
+    if (caller) assert.equal(await alice.evaluate(() => /** @type {any} */ (window).call.channel.send(new Uint8Array(65_536)).catch((/** @type {any} */ {code}) => code)), 'too-large');
+    await bob.close();
+    assert.equal(await alice.evaluate(() => /** @type {any} */ (window).call.closed), 'remote', 'the page was closed');
+  });
+}
+
+scene('the core: relays only; the relay is killed, and ICE restarts', async () => {
+  const [bob, alice] = await Promise.all([open('chromium', 'bundle'), open('firefox', 'bundle')]);
+  const scene = newScene({core: true, policy: 'relay'});
+  await call(bob, 'echo', scene);
+  await call(alice, 'dial', scene);
+  assert.equal(await call(alice, 'ask', 'hello'), 'hello');
+  await server.stop('SIGKILL');
+  const answer = call(alice, 'ask', 'over the dead line');
+  await server.start();
+  assert.equal(await answer, 'over the dead line');
+});
+
 scene('media both ways, encrypted, between Firefox and Chromium', async () => {
   const [bob, alice] = await Promise.all([open('chromium', 'bundle'), open('firefox', 'server')]);
   const scene = newScene({video: true, secret: 'another secret'});
@@ -167,7 +194,7 @@ scene('two clients that call each other get one call', async () => {
   const sides = [[bob, 'bob', 'alice'], [alice, 'alice', 'bob']];
   const ids = await Promise.all(sides.map(([page, name, to]) => page.evaluate(async (/** @type {string[]} */ [url, name, to]) => {
     const win = /** @type {any} */ (window);
-    win.call = await win.client.connect(url, to, {name, password: 'secret', signal: AbortSignal.timeout(60_000)});
+    win.call = await win.client.connect(url, to, {name, password: 'secret', ...await win.options({core: name === 'bob'})});
     win.received = win.message(win.call.channel);
     void win.call.channel.send(`from ${name}`);
     return win.call.id;
@@ -187,8 +214,8 @@ scene('why a call is not connected', async () => {
   /** @param {string} to @param {object} options */
   const failure = (to, options) => alice.evaluate(async (/** @type {[string, string, any]} */ [url, to, {secret, timeout, ...options}]) => {
     const win = /** @type {any} */ (window);
-    const {sealer, signal} = await win.options({secret});
-    return win.client.connect(url, to, {...options, sealer, signal: timeout ? AbortSignal.timeout(timeout) : signal})
+    const parts = await win.options({secret});
+    return win.client.connect(url, to, {...options, ...parts, ...timeout && {signal: AbortSignal.timeout(timeout)}})
       .then(() => 'connected', (/** @type {any} */ error) => error.name === 'InboxError' ? error.code : error.name);
   }, [scene.url, to, options]);
   assert.equal(await failure(scene.name, {name: 'stranger', password: 'x'}), 'declined');

@@ -7,7 +7,7 @@ import {fileURLToPath} from 'node:url';
 import {after, afterEach, before, test} from 'node:test';
 import {EventSource} from 'eventsource';
 import WebSocket from 'ws';
-import {Inbox} from '../../../public/inbox.js';
+import {StreamInbox as Inbox} from '../../../public/stream-inbox.js';
 import {Server} from '../lib/server.js';
 
 const wscat = fileURLToPath(new URL('../node_modules/wscat/bin/wscat', import.meta.url));

@@ -77,7 +77,7 @@ async function openFirefox() {
  * @param {{name: string, transport: string}[]} inboxes
  */
 async function openInboxes(inboxes) {
-  const {Inbox} = await import(`${location.origin}/inbox.js`);
+  const {StreamInbox: Inbox} = await import(`${location.origin}/stream-inbox.js`);
   const all = Object.assign(window, {inboxes: /** @type {Record<string, any>} */ ({}), messages: /** @type {Record<string, any[]>} */ ({})});
   for (const {name, transport} of inboxes) {
     const inbox = new Inbox(`${location.origin}/inbox`, {name, password: `of ${name}`, transports: transport === 'poll' ? [] : [transport]});

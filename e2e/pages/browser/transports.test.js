@@ -74,7 +74,7 @@ const unique = () => `peer ü${Math.random()}`;
  * @param {{name: string, transports: string[]}} options
  */
 async function openInbox({name, transports}) {
-  const {Inbox} = await import(`${location.origin}/inbox.js`);
+  const {StreamInbox: Inbox} = await import(`${location.origin}/stream-inbox.js`);
   const inbox = new Inbox(`${location.origin}/inbox`, {name, password: `of ${name}`, transports});
   /** @type {{messages: any[], events: string[]}} */
   const log = {messages: [], events: []};

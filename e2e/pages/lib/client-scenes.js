@@ -8,6 +8,7 @@
  * @property {string} url of the mailboxes
  * @property {string} name of the callee
  * @property {string} [secret] encrypts the signals
+ * @property {boolean} [core] without the parts that are imports of their own
  * @property {boolean} [video]
  * @property {RTCIceTransportPolicy} [policy]
  */
@@ -16,7 +17,8 @@
 export function defineClientHelpers() {
   const win = /** @type {any} */ (window);
   /** @param {Scene} scene */
-  win.options = async ({secret, video, policy}) => ({
+  win.options = async ({secret, core, video, policy}) => ({
+    ...core ? {} : {Inbox: win.client.StreamInbox, Call: win.client.ChannelCall, Peer: win.client.WatchedPeer},
     sealer: secret && await win.client.Sealer.create(secret, 'a test'),
     stream: video ? await navigator.mediaDevices.getUserMedia({video: true}) : undefined,
     iceTransportPolicy: policy, signal: AbortSignal.timeout(90_000),
@@ -82,6 +84,22 @@ export async function exchange() {
   const answer = message(channel);
   await channel.send('over the second');
   if (await answer !== 'over the second' || channel.label !== 'second') throw new Error('another channel');
+}
+
+/** Runs in the page of the caller: messages that fit in a frame, which each pair of clients can exchange. */
+export async function exchangeFrames() {
+  const {ask, call, pattern, same} = /** @type {any} */ (window);
+  for (const text of ['', 'hello', 'é'.repeat(30_000)]) if (await ask(text) !== text) throw new Error('another text');
+  const json = await ask({hello: ['world', 1, null]});
+  if (JSON.stringify(json) !== '{"hello":["world",1,null]}') throw new Error(`got ${JSON.stringify(json)}`);
+  for (const length of [0, 1, 65_535]) if (!same(await ask(pattern(length)), pattern(length))) throw new Error(`other bytes than ${length}`);
+  let received = 0;
+  const done = new Promise(resolve => call.channel.addEventListener('message', () => ++received === 100 && resolve(undefined)));
+  for (let i = 0; i < 100; i++) {
+    await call.channel.send(new Uint8Array(60_000));
+    if (call.channel.bufferedAmount > 2 << 20) throw new Error(`${call.channel.bufferedAmount} bytes in the buffer`);
+  }
+  await done;
 }
 
 /** Runs in the page of the caller: 8 MiB are sent no faster than they leave. */

@@ -14,17 +14,22 @@ import {build} from 'esbuild';
 
 const checkout = fileURLToPath(new URL('../../..', import.meta.url));
 
+/** The modules that have what the scenes use. */
+const names = `const names = ['connect', 'stream-inbox', 'channel-call', 'watched-peer', 'seal'];`;
+
 /** What a page of each kind does to get the client as window.client. */
 const loaders = {
   /** The modules of the server. @param {string} server */
   server: server => `<script type="module">
-    window.client = {...await import('${server}/client/1/connect.js'), ...await import('${server}/client/1/seal.js')};
+    ${names}
+    window.client = Object.assign({}, ...await Promise.all(names.map(name => import('${server}/client/1/' + name + '.js'))));
   </script>`,
   /** A bundle of the package. */
   bundle: () => '<script type="module" src="/bundle/app.js"></script>',
   /** The modules of the package as they are. */
   modules: () => `<script type="module">
-    window.client = {...await import('/package/connect.js'), ...await import('/package/seal.js')};
+    ${names}
+    window.client = Object.assign({}, ...await Promise.all(names.map(name => import('/package/' + name + '.js'))));
   </script>`,
   /** The classic script of the package. */
   script: () => '<script src="/package/global.js"></script><script>window.client = InboxClient</script>',
@@ -59,9 +64,14 @@ export class ClientSite {
   }
 
   async start() {
-    this.write('app.js', `import * as client from 'inbox-client'; import {Sealer} from 'inbox-client/seal'; window.client = {...client, Sealer};`);
+    this.write('app.js', `import * as client from 'inbox-client';
+      import {StreamInbox} from 'inbox-client/streams';
+      import {ChannelCall} from 'inbox-client/channels';
+      import {WatchedPeer} from 'inbox-client/paths';
+      import {Sealer} from 'inbox-client/seal';
+      window.client = {...client, StreamInbox, ChannelCall, WatchedPeer, Sealer};`);
     const {outputFiles} = await build({
-      absWorkingDir: this.directory, entryPoints: ['app.js'], bundle: true, splitting: true, format: 'esm', minify: true, write: false, outdir: 'bundle',
+      absWorkingDir: this.directory, entryPoints: ['app.js'], bundle: true, format: 'esm', minify: true, write: false, outdir: 'bundle',
     });
     for (const {path, contents} of outputFiles) this.#files.set(`/bundle/${path.split('/').pop()}`, Buffer.from(contents));
     for (const name of readdirSync(this.package)) this.#files.set(`/package/${name}`, readFileSync(join(this.package, name)));

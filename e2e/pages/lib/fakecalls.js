@@ -1,6 +1,8 @@
 /** Mailboxes and peer connections in memory, for calls of connect.js without a browser. */
 
+import {ChannelCall} from '../../../public/channel-call.js';
 import {Inbox} from '../../../public/inbox.js';
+import {WatchedPeer} from '../../../public/watched-peer.js';
 import {FakeConnection} from './fakeconnection.js';
 
 /** @type {Map<string, FakeMailbox>} */
@@ -21,7 +23,7 @@ export class FakeMailbox extends Inbox {
 
   /** @param {string} name */
   constructor(name) {
-    super('https://example.org/inbox', {name, password: 'secret', transports: []});
+    super('https://example.org/inbox', {name, password: 'secret'});
     mailboxes.set(name, this);
     opened.push(this);
   }
@@ -29,6 +31,11 @@ export class FakeMailbox extends Inbox {
   /** @override */
   get status() {
     return this.fakeStatus;
+  }
+
+  /** @override */
+  async start() {
+    return true;
   }
 
   /** @override @param {string} to @param {any} data @param {{signal?: AbortSignal | undefined}} [options] */
@@ -46,9 +53,10 @@ export class FakeMailbox extends Inbox {
     this.dispatchEvent(new CustomEvent('message', {detail}));
   }
 
-  /** The options of its calls. */
+  /** The options of its calls, with all parts. */
   get options() {
     return {
+      Call: ChannelCall, Peer: WatchedPeer,
       iceServers: [],
       createConnection: (/** @type {RTCConfiguration} */ configuration) => {
         const connection = new FakeConnection(configuration);

@@ -91,13 +91,13 @@ export class FakeConnection extends EventTarget {
     await undefined;
     if (description?.type === 'rollback') return this.#rollback();
     if (this.signalingState === 'have-remote-offer') {
-      this.localDescription = {type: 'answer', sdp: `answer to ${this.remoteDescription?.sdp}`};
+      this.localDescription = describe('answer', `answer to ${this.remoteDescription?.sdp}`);
       this.#restartNeeded = false;
       this.#becomeStable();
       return;
     }
     if (this.#restartNeeded) this.#ufrag = `u${++generations}`;
-    this.localDescription = {type: 'offer', sdp: `offer ${++offers}\r\na=ice-ufrag:${this.#ufrag}\r\n`};
+    this.localDescription = describe('offer', `offer ${++offers}\r\na=ice-ufrag:${this.#ufrag}\r\n`);
     this.signalingState = 'have-local-offer';
     this.#negotiationNeeded = false;
   }
@@ -198,4 +198,15 @@ class FakeSender {
   async replaceTrack(track) {
     this.track = track;
   }
+}
+
+/**
+ * Returns a description that has toJSON, as those of a browser.
+ * @param {RTCSdpType} type
+ * @param {string} sdp
+ * @returns {{type: RTCSdpType, sdp: string}}
+ */
+function describe(type, sdp) {
+  const description = {type, sdp};
+  return Object.defineProperty({...description}, 'toJSON', {value: () => description});
 }

@@ -2,7 +2,7 @@
 
 import {once} from 'node:events';
 import {afterEach} from 'node:test';
-import {Inbox} from '../../../public/inbox.js';
+import {StreamInbox as Inbox} from '../../../public/stream-inbox.js';
 
 /** @type {(() => void)[]} */
 let cleanups = [];
@@ -18,7 +18,7 @@ afterEach(() => {
 /**
  * Opens an inbox that polls only, by default.
  * @param {string} url
- * @param {Partial<ConstructorParameters<typeof Inbox>[1]>} [options]
+ * @param {Partial<import('../../../public/inbox.js').Options & import('../../../public/stream-inbox.js').StreamOptions>} [options]
  */
 export function openInbox(url, options = {}) {
   const inbox = new Inbox(url, {name: 'me', password: 'secret', transports: [], ...options});

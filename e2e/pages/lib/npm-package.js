@@ -39,7 +39,7 @@ export async function buildPackage(directory) {
 
 /** Writes the classic script, whose global is InboxClient. @param {string} directory */
 async function writeGlobal(directory) {
-  const contents = ['connect', 'peer', 'data-channel', 'seal'].map(name => `export * from './${name}.js';`).join('\n');
+  const contents = ['connect', 'peer', 'stream-inbox', 'channel-call', 'watched-peer', 'data-channel', 'seal'].map(name => `export * from './${name}.js';`).join('\n');
   const {outputFiles} = await build({
     stdin: {contents, resolveDir: publicPath}, bundle: true, write: false, minify: true, format: 'iife', globalName: 'InboxClient',
     target: 'es2022', charset: 'utf8',

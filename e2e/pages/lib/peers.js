@@ -1,6 +1,6 @@
 /** Helpers for the tests of peer.js: peers with fake connections, and an in-memory signaling channel. */
 
-import {Peer} from '../../../public/peer.js';
+import {WatchedPeer as Peer} from '../../../public/watched-peer.js';
 import {FakeConnection} from './fakeconnection.js';
 
 /** @typedef {import('../../../public/peer.js').Signal} Signal */
@@ -11,7 +11,7 @@ export const flushPromises = () => new Promise(resolve => setImmediate(resolve))
 /**
  * Creates a peer with a fake connection, and records its signals, states and errors.
  * @param {boolean} polite
- * @param {Partial<ConstructorParameters<typeof Peer>[0]>} [options]
+ * @param {Partial<import('../../../public/watched-peer.js').WatchedPeerOptions>} [options]
  */
 export function makePeer(polite, options = {}) {
   /** @type {Signal[]} */
@@ -23,7 +23,7 @@ export function makePeer(polite, options = {}) {
   /** @type {string[]} */
   const states = [];
   const peer = new Peer({
-    call: 'call 1', polite, send: signal => sent.push(signal), iceServers: [{urls: 'stun:example.org'}],
+    call: 'call 1', polite, twoWay: false, send: signal => sent.push(signal), iceServers: [{urls: 'stun:example.org'}],
     connect: configuration => {
       const connection = new FakeConnection(configuration);
       connections.push(connection);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {InboxError, decode, encode, readResponse, retryAfter, retryDelay} from '../../../public/codec.js';
+import {Inbox} from '../../../public/inbox.js';
 
 for (const [status, code, temporary] of /** @type {[number, string, boolean][]} */ ([
   [0, 'network', true], [0, 'closed', false], [0, 'queue-full', false],
@@ -103,11 +104,16 @@ for (const [name, method, answer] of /** @type {[string, string, Response][]} */
   });
 }
 
-test('the body of an intercepted poll is not read', async () => {
-  let cancelled = 0;
-  const endless = new ReadableStream({pull: source => source.enqueue(new Uint8Array(1024)), cancel: () => { cancelled++; }});
-  await assert.rejects(readResponse(new Response(endless), 'GET', {after: ''}), {code: 'intercepted'});
-  assert.equal(cancelled, 1);
+test('the body of an intercepted poll is not read, and its request is aborted', async () => {
+  const endless = new ReadableStream({pull: source => source.enqueue(new Uint8Array(1024))});
+  /** @type {AbortSignal[]} */
+  const signals = [];
+  const inbox = new Inbox('https://example.org/inbox', {name: 'me', password: 'secret', fetch: async (_url, {signal} = {}) => {
+    if (signal) signals.push(signal);
+    return new Response(endless);
+  }});
+  await assert.rejects(inbox.request('GET', {after: ''}), {code: 'intercepted'});
+  assert.deepEqual(signals.map(({aborted}) => aborted), [true]);
 });
 
 for (const body of [

@@ -319,3 +319,27 @@ test('a byte order mark is a part of the text', async () => {
   await until(() => received.length === 1);
   assert.equal(received[0], '\ufeffhello');
 });
+
+test('several channels share a memory, which is free again when a message is whole, has a listener, or its channel ends', () => {
+  const memory = {used: 0, limit: 300_000};
+  const fakes = Array.from({length: 4}, () => channelPair()[1]);
+  const [one, two, three, four] = fakes.map(fake => wrap(fake, {memory}));
+  for (const fake of fakes) fake.open();
+  const part = new Uint8Array(65_536);
+  part[0] = 128;
+  fakes[0].receive(part);
+  fakes[0].receive(part);
+  assert.equal(memory.used, 2 * 65_535);
+  fakes[1].receive(part);
+  fakes[1].receive(Uint8Array.of(0, 1)); // the message is whole, and waits for a listener
+  assert.equal(memory.used, 3 * 65_535 + 1 + 64);
+  for (let i = 0; i < 3; i++) fakes[2].receive(part);
+  assert.deepEqual([one, two, three].map(({readyState}) => readyState), ['open', 'open', 'closed']);
+  assert.equal(memory.used, 3 * 65_535 + 1 + 64);
+  collect(two);
+  assert.equal(memory.used, 2 * 65_535);
+  one.abort();
+  assert.equal(memory.used, 0);
+  fakes[3].receive(part);
+  assert.equal(four.readyState, 'open');
+});

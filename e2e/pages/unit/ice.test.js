@@ -4,20 +4,21 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {turnOff, urlKind} from '../../../public/ice-urls.js';
 import {IceServers, applyAccepted, connectWith} from '../../../public/ice.js';
+import {Inbox} from '../../../public/inbox.js';
 
-const inbox = {url: 'https://example.org/inbox', authorization: 'Basic x', invite: ''};
+const inbox = new Inbox('https://example.org/inbox', {name: 'x', password: 'y'});
 
 test('the request is authenticated and returns the servers', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
   assert.deepEqual(await new IceServers(inbox).fetch(), servers);
   const [, options] = fetchMock.mock.calls[0].arguments;
-  assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'error', {Authorization: 'Basic x'}]);
+  assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'manual', {Authorization: inbox.authorization}]);
 });
 
 for (const [name, respond] of /** @type {[string, () => Promise<Response>][]} */ ([
   ['no response', () => Promise.reject(new TypeError('down'))],
-  ['an error status', async () => Response.json({iceServers: [{urls: 'stun:x'}]}, {status: 401})],
+  ['an error status', async () => Response.json({type: 'urn:inbox:problem:unauthorized', title: 'No', status: 401}, {status: 401})],
   ['invalid JSON', async () => new Response('<p>')],
   ['a missing list', async () => Response.json({})],
   ['null', async () => Response.json(null)],

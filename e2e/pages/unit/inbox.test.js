@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import {once} from 'node:events';
 import {createServer} from 'node:http';
 import {test} from 'node:test';
-import {Inbox, InboxError} from '../../../public/inbox.js';
+import {InboxError, StreamInbox as Inbox} from '../../../public/stream-inbox.js';
 import {advance, flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js';
 
 /**
@@ -255,7 +255,7 @@ test('a send asks the server to wait, and retries after an early 404', async () 
   });
   const inbox = openInbox(url);
   await inbox.send('bob & cé', 'x', {wait: 30});
-  assert.deepEqual(requests.map(({url}) => url.search), ['?to=bob%20%26%20c%C3%A9&wait=25', '?to=bob%20%26%20c%C3%A9&wait=25']);
+  assert.deepEqual(requests.map(({url}) => url.search), ['?to=bob+%26+c%C3%A9&wait=25', '?to=bob+%26+c%C3%A9&wait=25']);
 });
 
 test('without wait, a missing recipient is an error', async () => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {Peer} from '../../../public/peer.js';
+import {WatchedPeer as Peer} from '../../../public/watched-peer.js';
 import {FakeConnection} from '../lib/fakeconnection.js';
 import {exchange, flushPromises, makePeer, track} from '../lib/peers.js';
 
@@ -31,7 +31,7 @@ test('a relay-only peer uses TURN servers only, also after its list has changed'
 
 test('an offer is answered', async () => {
   const [a, b] = [makePeer(false), makePeer(true)];
-  assert.deepEqual(a.connection.configuration, {iceServers: [{urls: 'stun:example.org'}], iceTransportPolicy: 'all'});
+  assert.deepEqual(a.connection.configuration, {iceServers: [{urls: 'stun:example.org'}], iceTransportPolicy: undefined});
   await a.peer.setTrack('video', track('video'));
   await a.peer.setTrack('audio', null);
   await exchange(a, b);

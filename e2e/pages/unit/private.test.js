@@ -8,6 +8,7 @@ import {CodeOwner} from '../../../public/code-owner.js';
 import {resolveLink} from '../../../public/code-pairing.js';
 import {isGuest, keepPasses, sharedRoom} from '../../../public/guest-pass.js';
 import {IceServers} from '../../../public/ice.js';
+import {Inbox} from '../../../public/inbox.js';
 import {refusalOf} from '../../../public/refusal.js';
 import {linkOf, rememberedRooms} from '../../../public/remember.js';
 import {Room} from '../../../public/room.js';
@@ -123,7 +124,6 @@ test('a message that the server refuses does not end the inbox', async () => {
 test('the hello of a WebSocket has the invitation, a new one from the next stream on', async t => {
   FakeSocket.reset();
   t.mock.timers.enable({apis: ['setTimeout', 'setInterval', 'Date']});
-  await import('../../../public/streams.js');
   const server = new SocketServer();
   const inbox = openInbox('https://inbox.example/inbox', {
     name: 'ann', client: 'phone', invite: token, fetch: server.fetch, WebSocket: FakeWebSocket, transports: ['websocket'],
@@ -135,7 +135,7 @@ test('the hello of a WebSocket has the invitation, a new one from the next strea
 
 test('the list of ICE servers is asked for with the invitation', async t => {
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: []}));
-  const inbox = {url: 'https://example.org/inbox', authorization: 'Basic x', invite: token};
+  const inbox = new Inbox('https://example.org/inbox', {name: 'x', password: 'y', invite: token});
   const ice = new IceServers(inbox);
   await ice.fetch();
   inbox.invite = pass;

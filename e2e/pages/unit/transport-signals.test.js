@@ -5,9 +5,9 @@ import {getEventListeners} from 'node:events';
 import {test} from 'node:test';
 import {readResponse} from '../../../public/codec.js';
 import {on} from '../../../public/events.js';
-import {onWake} from '../../../public/requests.js';
 import {Streams} from '../../../public/streams.js';
 import {broken} from '../../../public/transports.js';
+import {onWake} from '../../../public/wake.js';
 import {FakeEvents, FakeSocket, FakeWebSocket} from '../lib/fakesocket.js';
 
 /**
@@ -21,7 +21,7 @@ function newStreams(name, respond = () => new FakeEvents().response()) {
     names: [name], broken,
     connection: {
       url: 'https://inbox.example/inbox', name: 'ann', password: 'secret', client: 'phone', WebSocket: FakeWebSocket,
-      requests: {open: async () => respond()}, readResponse,
+      inbox: {open: async () => respond(), urlOf: () => ''}, readResponse,
     },
     isConnected: () => true, takeOver: async () => '', onTransport() {}, onLost() {}, upgrade() {}, on, onWake,
   }));

@@ -7,7 +7,6 @@ import {FakeEvents, FakeServer, FakeSocket, FakeWebSocket, tick} from '../lib/fa
 import {mockDocument, mockNetworkEvents, openInbox} from '../lib/inboxes.js';
 
 // So that the mock clock does not wait for files.
-await Promise.all([import('../../../public/streams.js'), import('../../../public/transport-stream.js')]);
 
 beforeEach(() => {
   FakeSocket.reset();
@@ -21,7 +20,7 @@ const problem = (status, code, headers = {}) => new Response(
 /**
  * Starts an inbox that can use an event stream, and records its events.
  * @param {import('node:test').TestContext} t
- * @param {Partial<ConstructorParameters<typeof import('../../../public/inbox.js').Inbox>[1]>} [options]
+ * @param {Partial<import('../../../public/inbox.js').Options & import('../../../public/stream-inbox.js').StreamOptions>} [options]
  */
 function open(t, options = {}) {
   t.mock.timers.enable({apis: ['setTimeout', 'setInterval', 'Date']});

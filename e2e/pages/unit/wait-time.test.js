@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {InboxError, WaitTime, networkChange} from '../../../public/codec.js';
+import {InboxError} from '../../../public/codec.js';
+import {WaitTime, networkChange} from '../../../public/wait-time.js';
 
 const gatewayTimeout = new InboxError('refused', '', {status: 504});
 
