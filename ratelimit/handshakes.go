@@ -27,6 +27,10 @@ type HandshakeLimiter struct {
 	PerAddr int
 	// Total is the number of slots of all addresses; zero is no limit.
 	Total int
+	// Rest makes a Total of one slot free only as long as it is used, in turns of a millisecond or
+	// more. On a single processor, the goroutines that compute handshakes otherwise run one after
+	// the other, and Go looks at the network every 10 ms meanwhile.
+	Rest bool
 	// Timeout bounds how long after it was accepted a connection waits for a slot.
 	Timeout time.Duration
 	// ClientIP identifies trusted proxies.
@@ -37,7 +41,12 @@ type HandshakeLimiter struct {
 	waited atomic.Int64
 	mu     sync.Mutex
 	queues map[key]*queue // of addresses that hold a slot or wait for one
+	since  time.Time      // when the slot of all was acquired
+	used   time.Duration  // how long it was used since its last rest
 }
+
+// restAfter is how long the slot of all is used before it rests.
+const restAfter = time.Millisecond
 
 // queue is the queue of an address. A send to slots acquires a slot; blocked sends are
 // served in order.
@@ -161,13 +170,35 @@ func (h *HandshakeLimiter) acquire(queues [3]key, deadline time.Time) bool {
 			return false
 		}
 	}
+	if h.Rest {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.since = time.Now()
+	}
 	return true
 }
 
 func (h *HandshakeLimiter) release(queues []key) {
 	for _, q := range slices.Backward(queues) {
+		if rest := h.restOf(q); rest > 0 {
+			time.AfterFunc(rest, func() { h.releaseSlot(q) })
+			continue
+		}
 		h.releaseSlot(q)
 	}
+}
+
+// restOf returns how long a slot that is released rests before it can be acquired again.
+func (h *HandshakeLimiter) restOf(k key) (rest time.Duration) {
+	if !h.Rest || k.Kind != buckets.Everyone {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.used += time.Since(h.since); h.used >= restAfter {
+		rest, h.used = h.used, 0
+	}
+	return rest
 }
 
 // acquireSlot waits for a slot and reports whether it acquired one.

@@ -188,6 +188,37 @@ func TestHandshakesInTotal(t *testing.T) {
 	})
 }
 
+// TestHandshakesRest checks that the slot of all is free as long as it was used, in turns of a
+// millisecond or more.
+func TestHandshakesRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := &HandshakeLimiter{PerAddr: 1, Total: 1, Rest: true, Timeout: time.Minute, ClientIP: new(ClientIP)}
+		began, handshakes := time.Now(), 0
+		use := func(d, want time.Duration) {
+			t.Helper()
+			handshakes++
+			c := handshaking(limiter, fmt.Sprint("192.0.2.", handshakes), 1)
+			if err := readOnce(c); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(began); got != want {
+				t.Errorf("handshake %d begins after %v, want %v", handshakes, got, want)
+			}
+			time.Sleep(d)
+			c.Write(nil)
+		}
+		const us = time.Microsecond
+		use(600*us, 0)
+		use(600*us, 600*us)
+		use(2000*us, 2400*us)
+		use(600*us, 6400*us)
+		time.Sleep(time.Minute)
+		if len(limiter.queues) != 0 {
+			t.Errorf("got %d queues after the last handshake, want none", len(limiter.queues))
+		}
+	})
+}
+
 // A handshake that gets no slot of its network must release the slot of its address.
 func TestHandshakeRefusedByItsNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

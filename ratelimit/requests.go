@@ -33,17 +33,22 @@ type RequestLimiter struct {
 	// its budget, then leaves processors to the clients that request little. It delays
 	// requests, and what Delay is called for, and refuses none.
 	HeavyPerSecond float64
+	// ModeratePerSecond, when not zero, paces those of addresses that have used more than a 32nd
+	// of their burst, and no more than an eighth. A flood begins with connections from many
+	// addresses whose first requests would all be served before those of others.
+	ModeratePerSecond float64
 	// DryRun counts refusals but refuses and delays nothing.
 	DryRun bool
 
 	refused, tarpitted, paced atomic.Int64
-	startPacer                sync.Once
-	pacer                     *pacer.Pacer // of startPacer; nil without a pace
+	startPacers               sync.Once
+	heavy, moderate           *pacer.Pacer // of startPacers; nil without a pace
 }
 
-// heavyUse is the fraction of its burst as of which an address is paced. A page with a call
-// requests less.
-const heavyUse = 1.0 / 8
+// heavyUse and moderateUse are the fractions of its burst as of which an address is paced. A page
+// with a call requests less than the former at once. A client that sends no faster than its tokens
+// are refilled stays below the latter.
+const heavyUse, moderateUse = 1.0 / 8, 1.0 / 32
 
 // Refused returns how many requests were refused, or would have been in a dry run.
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
@@ -64,7 +69,7 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 					return
 				}
 			}
-			if res.Used > heavyUse && !l.pace(r) {
+			if p := l.pacerFor(res.Used); p != nil && !l.pace(r, p) {
 				w.WriteHeader(http.StatusServiceUnavailable) // the client has left
 				return
 			}
@@ -98,8 +103,8 @@ func (l *RequestLimiter) take(r *http.Request, now time.Time) Result {
 func (l *RequestLimiter) delay(res Result) (wait time.Duration, again bool) {
 	if !res.OK {
 		wait, again = max(res.Wait, time.Millisecond), true
-	} else if heavy := l.heavy(); heavy != nil && res.Used > heavyUse {
-		wait = heavy.Reserve()
+	} else if p := l.pacerFor(res.Used); p != nil {
+		wait = p.Reserve()
 	}
 	if wait > 0 {
 		l.paced.Add(1)
@@ -110,25 +115,32 @@ func (l *RequestLimiter) delay(res Result) (wait time.Duration, again bool) {
 	return wait, again
 }
 
-// heavy returns what paces heavy users, or nil.
-func (l *RequestLimiter) heavy() *pacer.Pacer {
-	l.startPacer.Do(func() {
-		if l.HeavyPerSecond > 0 && !l.DryRun {
-			l.pacer = pacer.New(l.HeavyPerSecond)
+// pacerFor returns what paces an address that has used a part of its burst, or nil.
+func (l *RequestLimiter) pacerFor(used float64) *pacer.Pacer {
+	if used <= moderateUse || l.DryRun {
+		return nil
+	}
+	l.startPacers.Do(func() {
+		if l.HeavyPerSecond > 0 {
+			l.heavy = pacer.New(l.HeavyPerSecond)
+		}
+		if l.ModeratePerSecond > 0 {
+			l.moderate = pacer.New(l.ModeratePerSecond)
 		}
 	})
-	return l.pacer
+	if used > heavyUse {
+		return l.heavy
+	}
+	return l.moderate
 }
 
-// pace delays a request of a heavy user until its turn, and reports whether the client waited
-// for it.
-func (l *RequestLimiter) pace(r *http.Request) bool {
-	heavy := l.heavy()
-	if heavy == nil || heavy.Now() {
+// pace delays a request until its turn, and reports whether the client waited for it.
+func (l *RequestLimiter) pace(r *http.Request, p *pacer.Pacer) bool {
+	if p.Now() {
 		return true
 	}
 	l.paced.Add(1)
-	return heavy.Wait(r.Context())
+	return p.Wait(r.Context())
 }
 
 func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Result) {

@@ -137,6 +137,38 @@ func TestHeavyUsersArePaced(t *testing.T) {
 	})
 }
 
+// TestModerateUsersArePaced checks that addresses that begin to request much share a pace, which
+// heavy users and others do not take part in.
+func TestModerateUsersArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &RequestLimiter{
+			Limiter: NewLimiter(Budget{PerSecond: 0.001, Burst: 320}, 0), Addr: new(ClientIP).Addr,
+			HeavyPerSecond: 1, ModeratePerSecond: 10,
+		}
+		h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		began := time.Now()
+		took := func(want time.Duration, what string) {
+			t.Helper()
+			if d := time.Since(began).Round(time.Millisecond); d != want {
+				t.Errorf("%s: got %v, want %v", what, d, want)
+			}
+		}
+		for range 10 {
+			get(h, "/", "192.0.2.1")
+		}
+		took(0, "a 32nd of the burst")
+		for range 30 {
+			get(h, "/", "192.0.2.1")
+		}
+		took(2900*time.Millisecond, "an eighth of the burst")
+		get(h, "/", "192.0.2.2")
+		get(h, "/", "192.0.2.1") // takes the first turn of heavy users
+		took(2900*time.Millisecond, "others")
+		get(h, "/", "192.0.2.1")
+		took(3900*time.Millisecond, "more than an eighth")
+	})
+}
+
 // Refusals are delayed up to MaxTarpitted, and end when the client leaves.
 func TestFloodIsTarpitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,22 +49,22 @@ func TestAttacks(t *testing.T) {
 	printTable(os.Stdout, outcomes)
 }
 
-// plan selects the attacks that match pattern and sets their memory limits.
+// plan sets the memory limits of the attacks, and selects those whose name then matches pattern.
 func plan(all []attack, pattern *regexp.Regexp, extended bool) (planned []attack) {
 	for _, a := range all {
-		if !pattern.MatchString(a.name) {
-			continue
+		variants := []attack{a}
+		if a.memory == 0 {
+			variants[0].memory = smallMemory
+			if extended {
+				a.name += ", 1 GiB machine"
+				a.memory = largeMemory
+				variants = append(variants, a)
+			}
 		}
-		if a.memory != 0 {
-			planned = append(planned, a)
-			continue
-		}
-		a.memory = smallMemory
-		planned = append(planned, a)
-		if extended {
-			a.name += ", 1 GiB machine"
-			a.memory = largeMemory
-			planned = append(planned, a)
+		for _, v := range variants {
+			if pattern.MatchString(v.name) {
+				planned = append(planned, v)
+			}
 		}
 	}
 	return planned

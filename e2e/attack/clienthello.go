@@ -21,8 +21,8 @@ const (
 func replayedHellos(rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		hello := captureClientHello()
-		probes, stopProbes := s.startProbes(ctx, flooder{}, probeCount)
-		defer stopProbes()
+		probes := s.newProbes(flooder{}, probeCount)
+		defer s.runProbes(ctx, probes)()
 		var baseline, underFlood []time.Duration
 		for i := range rounds {
 			conns := s.openConns(ctx, attackerAddr(i), concurrentHellos)

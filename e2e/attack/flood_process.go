@@ -6,11 +6,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 )
 
 // A flood whose effect on other clients is measured runs in a separate process with the
-// lowest priority. Real attackers have their own machines, so their share of the work must
-// not slow the server.
+// lowest priority, and with a CPU of its own if there are two. Real attackers have their own
+// machines, so their share of the work must not slow the server.
 
 // floodEnv is the environment variable with the name of the flood that this process makes,
 // floodAddrEnv the one with the address of the server.
@@ -39,9 +40,13 @@ func (s *scenario) runFloodProcess(ctx context.Context, flood string) (one, two 
 		return 0, 0
 	}
 	defer context.AfterFunc(ctx, func() { in.Close() })() // ends the process
-	out, err := c.Output()
+	var out strings.Builder
+	c.Stdout = &out
+	if err = startOn(s.flooderCPUs, c.Start); err == nil {
+		err = c.Wait()
+	}
 	if err == nil {
-		_, err = fmt.Sscan(string(out), &one, &two)
+		_, err = fmt.Sscan(out.String(), &one, &two)
 	}
 	if err != nil {
 		s.fail("flood process %s: %v", flood, err)
@@ -50,7 +55,7 @@ func (s *scenario) runFloodProcess(ctx context.Context, flood string) (one, two 
 }
 
 // runFloodInChild runs a flood in this process until its standard input ends, and prints the
-// counts.
+// counts. Its connections end with a reset, so that a flood does not reach into the phase after it.
 func runFloodInChild(flood string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -61,6 +66,6 @@ func runFloodInChild(flood string) error {
 	if run == nil {
 		return fmt.Errorf("unknown flood %s=%s", floodEnv, flood)
 	}
-	_, err := fmt.Println(run(&scenario{target: &target{addr: os.Getenv(floodAddrEnv)}}, ctx))
+	_, err := fmt.Println(run(&scenario{target: &target{addr: os.Getenv(floodAddrEnv), resets: true}}, ctx))
 	return err
 }

@@ -93,18 +93,18 @@ func (s *scenario) floodRecords(ctx context.Context) (records, hungUp int64) {
 // measureFlood measures the latencies of good clients during a flood, and its CPU time.
 func measureFlood(flood string, d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		probes, stopProbes := s.startProbes(ctx, flooder{}, probeCount)
-		defer stopProbes()
-		var baseline, underFlood latencyPhases
+		probes := s.newProbes(flooder{}, probeCount)
+		defer s.runProbes(ctx, probes)()
+		var baseline, underFlood phases
 		began := s.cpu()
-		baseline.add(latenciesDuring(ctx, probes, func() { sleep(ctx, d) }))
+		baseline.add(phase{latencies: latenciesDuring(ctx, probes, func() { sleep(ctx, d) })})
 		before := s.cpu()
 		var writes, hungUp int64
-		underFlood.add(latenciesDuring(ctx, probes, func() {
+		underFlood.add(phase{latencies: latenciesDuring(ctx, probes, func() {
 			flooding, stop := context.WithTimeout(ctx, d)
 			defer stop()
 			writes, hungUp = s.runFloodProcess(flooding, flood)
-		}))
+		})})
 		busy := s.cpu() - before - (before - began) // without the CPU time for the good clients
 		s.addFigure("%d written in %v, %d connections closed, %d ms of CPU", writes, d, hungUp, busy.Milliseconds())
 		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s", &baseline, &underFlood)

@@ -175,9 +175,7 @@ func (s *scenario) newGoodPeer(ctx context.Context, id, from string) (*probe, er
 }
 
 // besidePeers floods the server while good clients use it, half of them of PeerJS and half of
-// mailboxes, and compares their latencies with those of quiet phases in between, and of phases in
-// which another server is flooded: the flooder uses this machine too, though with the lowest
-// priority.
+// mailboxes, and compares their latencies with those without a flood.
 func besidePeers(flood string, rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		var probes []*probe
@@ -189,31 +187,9 @@ func besidePeers(flood string, rounds int) func(context.Context, *scenario) {
 			}
 			probes = append(probes, g, newProbe(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)))
 		}
-		controlTarget, err := start(s.program, attack{memory: minMemory, flags: withPeerJS})
-		if err != nil {
-			s.fail("start the server for comparison: %v", err)
-			return
-		}
-		defer controlTarget.quit()
-		defer s.runProbes(ctx, probes)()
-		var quiet, flooded, control latencyPhases
-		var sent, ended int64
-		for range rounds {
-			quiet.add(latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) }))
-			result := s.floodPhase(ctx, flooder{name: flood}, s, probes)
-			if ctx.Err() != nil {
-				s.fail("timeout after %d of %d rounds", len(flooded.p99), rounds)
-				return
-			}
-			flooded.add(result.steady)
-			control.add(s.floodPhase(ctx, flooder{name: flood}, &scenario{target: controlTarget}, probes).steady)
-			sent, ended = sent+result.answered, ended+result.refused
-		}
-		s.addFigure("%d rounds, %d frames written, %d connections ended", rounds, sent, ended)
-		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s, other server flooded %s", &quiet, &flooded, &control)
-		s.addFigure("p99: %.2f times quiet, %.2f times other server flooded", flooded.ratio(&quiet), flooded.ratio(&control))
-		if r := min(flooded.minRatio(&quiet), flooded.minRatio(&control)); r > maxSlowdown {
-			s.fail("got p99 of good clients %.1f times that without a flood in the best round, want at most %d", r, maxSlowdown)
+		if c := s.compare(ctx, flooder{name: flood, flags: withPeerJS}, probes, rounds); c != nil {
+			s.addFigure("%d rounds, %d frames written, %d connections ended", c.rounds, c.answered, c.refused)
+			c.report()
 		}
 	}
 }

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"inbox/e2e"
 )
 
-// probeInterval is the interval at which a good client sends a message to itself. Its two
-// requests stay far below the rate limit of an address.
+// probeInterval is the mean interval at which a good client sends a message to itself. Its two
+// requests stay below the rate limit of an address.
 const probeInterval = 60 * time.Millisecond
 
 // probe is a good client, which sends and receives messages during an attack.
@@ -37,7 +38,8 @@ func (g *probe) claim(ctx context.Context) error {
 // run sends and receives messages until ctx ends.
 func (g *probe) run(ctx context.Context) {
 	defer g.close()
-	for sleep(ctx, probeInterval) {
+	// Clients that send at the same time would wait for one another.
+	for sleep(ctx, probeInterval/2+rand.N(probeInterval)) {
 		began := time.Now()
 		err := g.relay(ctx)
 		if ctx.Err() != nil {

@@ -3,7 +3,6 @@ package attack
 import (
 	"context"
 	"fmt"
-	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -44,114 +43,30 @@ var (
 	networkFlooder = flooder{name: "requests of 50 networks", addrs: 50, conns: 4}
 )
 
-// requestFlood floods the server on persistent connections, and compares the latencies of
-// good clients with those of quiet phases in between. The flooder uses this machine too,
-// though with the lowest priority. For comparison, it also floods another server.
+// requestFlood floods the server on persistent connections, and compares the latencies of good
+// clients with those without a flood.
 func requestFlood(f flooder, rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		controlTarget, err := start(s.program, attack{memory: minMemory, flags: f.flags})
-		if err != nil {
-			s.fail("start the server for comparison: %v", err)
+		began := time.Now()
+		c := s.compare(ctx, f, s.newProbes(f, probeCount), rounds)
+		if c == nil {
 			return
 		}
-		defer controlTarget.quit()
-		probes, stopProbes := s.startProbes(ctx, f, probeCount)
-		defer stopProbes()
-		var baseline, underFlood, control, underFloodRampUp, controlRampUp latencyPhases
-		var answered, refused int64
-		var floodDuration time.Duration
-		began := time.Now()
-		for range rounds {
-			baselineTimes := latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) })
-			floodRes, controlRes := s.floodPhase(ctx, f, s, probes), s.floodPhase(ctx, f, &scenario{target: controlTarget}, probes)
-			if ctx.Err() != nil {
-				s.fail("timeout after %d of %d rounds", len(underFlood.p99), rounds)
-				break // the last round is incomplete
-			}
-			baseline.add(baselineTimes)
-			underFlood.add(floodRes.steady)
-			control.add(controlRes.steady)
-			underFloodRampUp.add(floodRes.rampUp)
-			controlRampUp.add(controlRes.rampUp)
-			answered, refused, floodDuration = answered+floodRes.answered, refused+floodRes.refused, floodDuration+floodRes.duration
-		}
 		// On a busy machine there are fewer of both.
-		if most := float64(f.addrs) * (defaultBurst + defaultRate*(time.Since(began).Seconds()+1)); float64(answered) > most {
-			s.fail("got %d requests of %d addresses answered, want at most %.0f", answered, f.addrs, most)
+		if most := float64(f.addrs) * (defaultBurst + defaultRate*(time.Since(began).Seconds()+1)); float64(c.answered) > most {
+			s.fail("got %d requests of %d addresses answered, want at most %.0f", c.answered, f.addrs, most)
 		}
 		conns := f.addrs * f.conns
-		if most := float64(conns) * maxRefusalRate * floodDuration.Seconds(); float64(refused) > most {
-			s.fail("got %d refusals in %v on %d connections, want at most %.0f because of their delay", refused, floodDuration, conns, most)
+		if most := float64(conns) * maxRefusalRate * c.floodDuration.Seconds(); float64(c.refused) > most {
+			s.fail("got %d refusals in %v on %d connections, want at most %.0f because of their delay", c.refused, c.floodDuration, conns, most)
 		}
-		s.addFigure("%d rounds, %d answered, %d refused", len(underFlood.p99), answered, refused)
-		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s, other server flooded %s",
-			&baseline, &underFlood, &control)
-		s.addFigure("p99: %.2f times quiet, %.2f times other server flooded", underFlood.ratio(&baseline), underFlood.ratio(&control))
-		s.addFigure("first %v: %s, %.2f times quiet, %.2f times other server flooded",
-			rampUpDuration, &underFloodRampUp, underFloodRampUp.ratio(&baseline), underFloodRampUp.ratio(&controlRampUp))
-		if r := underFlood.minRatio(&baseline); r > maxSlowdown {
-			s.fail("got p99 of good clients %.1f times the quiet one in the best round, want at most %d", r, maxSlowdown)
-		}
+		s.addFigure("%d rounds, %d answered, %d refused", c.rounds, c.answered, c.refused)
+		c.report()
 	}
 }
 
-// latencyPhases contains the latencies of good clients, per phase of one kind.
-type latencyPhases struct{ p50, p99 []time.Duration }
-
-func (p *latencyPhases) add(latencies []time.Duration) {
-	p.p50 = append(p.p50, percentile(latencies, 0.5))
-	p.p99 = append(p.p99, percentile(latencies, 0.99))
-}
-
-// String returns the medians over all phases.
-func (p *latencyPhases) String() string {
-	return milliseconds(percentile(p.p50, 0.5)) + " / " + milliseconds(percentile(p.p99, 0.5))
-}
-
-// ratio returns the ratio of the median p99 to that of baseline.
-func (p *latencyPhases) ratio(baseline *latencyPhases) float64 {
-	return float64(percentile(p.p99, 0.5)) / float64(max(percentile(baseline.p99, 0.5), 1))
-}
-
-// minRatio returns the smallest ratio, over all rounds, of the p99 to that of baseline.
-func (p *latencyPhases) minRatio(baseline *latencyPhases) float64 {
-	least := math.Inf(1)
-	for i := range min(len(p.p99), len(baseline.p99)) {
-		least = min(least, float64(p.p99[i])/float64(max(baseline.p99[i], 1)))
-	}
-	return least
-}
-
-// floodResult contains the latencies of good clients during a flood, and its counts.
-type floodResult struct {
-	rampUp, steady    []time.Duration
-	answered, refused int64
-	duration          time.Duration
-}
-
-// floodPhase floods target and measures the latencies of probes. The ramp-up is separate:
-// the flooder then connects, and both sides of the handshakes use the cores of this machine.
-func (s *scenario) floodPhase(ctx context.Context, from flooder, target *scenario, probes []*probe) (f floodResult) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan struct{})
-	takeLatencies(probes)
-	began := time.Now()
-	go func() {
-		defer close(done)
-		f.answered, f.refused = target.runFloodProcess(ctx, from.name)
-	}()
-	sleep(ctx, rampUpDuration)
-	f.rampUp = takeLatencies(probes)
-	f.steady = latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) })
-	stop()
-	<-done
-	f.duration = time.Since(began)
-	return f
-}
-
-// startProbes runs n good clients until stopProbes is called.
-func (s *scenario) startProbes(ctx context.Context, f flooder, n int) (probes []*probe, stopProbes func()) {
+// newProbes returns n good clients.
+func (s *scenario) newProbes(f flooder, n int) (probes []*probe) {
 	for i := range n {
 		name, from := fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i)
 		g := newProbe(s, name, from)
@@ -160,7 +75,7 @@ func (s *scenario) startProbes(ctx context.Context, f flooder, n int) (probes []
 		}
 		probes = append(probes, g)
 	}
-	return probes, s.runProbes(ctx, probes)
+	return probes
 }
 
 // runProbes runs good clients until stopProbes is called.

@@ -44,15 +44,25 @@ func (o *outcome) fail(format string, args ...any) {
 // attack has ended and only the recovery remains.
 func run(ctx context.Context, program string, a attack, idle int, attackDone func()) (o outcome, err error) {
 	o = outcome{name: a.name, memory: a.memory, idle: idle}
-	once := sync.OnceFunc(attackDone)
+	s := &scenario{}
+	if a.measuresLatency {
+		if err := confine(serverCPUs); err != nil {
+			return o, err
+		}
+		s.flooderCPUs = flooderCPUs
+	}
+	once := sync.OnceFunc(func() {
+		if a.measuresLatency && confine(allCPUs) != nil {
+			s.fail("this process cannot use all CPUs again")
+		}
+		attackDone()
+	})
 	defer once()
-	t, err := start(program, a)
-	if err != nil {
+	if s.target, err = start(program, a); err != nil {
 		return o, err
 	}
-	s := &scenario{target: t}
 	err = o.measure(ctx, s, a, once)
-	goroutines, quitErr := t.quit()
+	goroutines, quitErr := s.quit()
 	if err == nil {
 		err = quitErr
 	}

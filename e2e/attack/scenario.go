@@ -19,6 +19,8 @@ import (
 // Its methods can be called concurrently.
 type scenario struct {
 	*target
+	// flooderCPUs are those of processes that flood; nil: all.
+	flooderCPUs cpus
 
 	mu       sync.Mutex
 	figures  []string
@@ -62,6 +64,9 @@ func (s *scenario) dialTCP(ctx context.Context, from string) (net.Conn, error) {
 	}
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 10 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", s.addr)
+	if err == nil && s.resets {
+		_ = c.(*net.TCPConn).SetLinger(0) // a failure lets the server read what has arrived
+	}
 	if err == nil && s.proxied {
 		_, err = fmt.Fprintf(c, "PROXY TCP4 %s 127.0.0.1 1 2\r\n", from)
 	}

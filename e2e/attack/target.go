@@ -3,11 +3,14 @@ package attack
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +27,7 @@ type target struct {
 	addr      string
 	plaintext bool
 	proxied   bool // connections begin with a PROXY header
+	resets    bool // dialTCP makes connections that end with a reset, so that the server drops what it has not read
 	proc      proc.ID
 	stateDir  string
 	log       *serverLog
@@ -47,7 +51,7 @@ func start(program string, a attack) (*target, error) {
 		}
 	}
 	args := append([]string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", pages, "-max-memory", fmt.Sprint(a.memory),
-		"-turn-bind", "127.0.0.1:0"}, a.flags...)
+		"-turn-bind", "127.0.0.1:0", "-metrics-bind", "127.0.0.1:0"}, a.flags...)
 	t.Server, err = e2e.StartWith(commandWithFiles(a.files, program, args), t.log.readLine)
 	if err != nil {
 		t.removeDirs()
@@ -97,6 +101,27 @@ func (t *target) quit() (goroutines []string, err error) {
 func (t *target) cpu() time.Duration {
 	d, _ := t.proc.CPU()
 	return d
+}
+
+var (
+	metricsAddr   = regexp.MustCompile(`msg=metrics addr=(\S+)`)
+	framesPattern = regexp.MustCompile(`(?m)^inbox_compat_frames_total\{.*\} (\S+)$`)
+)
+
+// frames returns how many frames of WebSockets of -compat the server has handled.
+func (t *target) frames() (n float64, err error) {
+	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+	resp, err := client.Get("http://" + t.log.find(metricsAddr) + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	for _, m := range framesPattern.FindAllSubmatch(text, -1) {
+		more, _ := strconv.ParseFloat(string(m[1]), 64) // written by the server, always valid
+		n += more
+	}
+	return n, err
 }
 
 // serverLog reads the server's log, and keeps its size, unexpected lines and goroutines.
@@ -150,6 +175,18 @@ func (j *serverLog) has(text string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.ContainsFunc(j.lines, func(line string) bool { return strings.Contains(line, text) })
+}
+
+// find returns the first group of a pattern in one of the first lines, or "".
+func (j *serverLog) find(pattern *regexp.Regexp) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, line := range j.lines {
+		if m := pattern.FindStringSubmatch(line); m != nil {
+			return m[1]
+		}
+	}
+	return ""
 }
 
 // summary returns the number of logged bytes, and the unexpected lines.

@@ -158,6 +158,7 @@ func (p *parser) addData(chunk []byte) (f frame, err error) {
 		p.inFrame = false
 		return frame{p.messageKind(), chunk}, nil
 	}
+	p.makeRoom(len(chunk))
 	p.message = append(p.message, chunk...)
 	if err := p.checkText(complete && h.Fin); err != nil || !complete {
 		return frame{}, err
@@ -171,6 +172,21 @@ func (p *parser) addData(chunk []byte) (f frame, err error) {
 	f = frame{p.messageKind(), p.message}
 	p.message, p.validText = nil, 0
 	return f, nil
+}
+
+// makeRoom makes room for n bytes that have arrived, and for as many as the message has already, but
+// not for more than it will have. append would make room for a quarter more, and copy a message of
+// 60 KB a dozen times.
+func (p *parser) makeRoom(n int) {
+	need := len(p.message) + n
+	if need <= cap(p.message) {
+		return
+	}
+	most := int64(need) + p.header.Length - p.parsed
+	if !p.header.Fin {
+		most = max(most, p.maxBytes)
+	}
+	p.message = append(make([]byte, 0, min(int64(max(need, 2*cap(p.message))), most)), p.message...)
 }
 
 func (p *parser) messageKind() Kind {

@@ -108,6 +108,37 @@ func TestParserMemoryFollowsBytes(t *testing.T) {
 	}
 }
 
+// TestParserCopiesLargeMessagesSeldom checks that a message that arrives in pieces doubles its memory,
+// up to what it needs or can have.
+func TestParserCopiesLargeMessagesSeldom(t *testing.T) {
+	const size, piece, maxBytes = 60_000, 4 << 10, 100_000
+	for name, row := range map[string]struct {
+		stream []byte
+		most   int
+	}{
+		"one frame": {text(strings.Repeat("x", size)), size},
+		"fragments": {frames(clientFrame(opText, "x"), bytes.Repeat(clientFrame(opContinuation, "x"), size)), maxBytes},
+	} {
+		p, grown, most := parser{maxBytes: maxBytes}, 0, 0
+		for stream := row.stream; len(stream) > 0; {
+			b := stream[:min(piece, len(stream))]
+			stream = stream[len(b):]
+			for len(b) > 0 {
+				var err error
+				if _, b, err = p.next(b); err != nil {
+					t.Fatal(name, err)
+				}
+				if n := cap(p.message); n > most {
+					grown, most = grown+1, n
+				}
+			}
+		}
+		if most > row.most || grown > 20 {
+			t.Errorf("%s: got %d bytes in %d steps, want at most %d in 20", name, most, grown, row.most)
+		}
+	}
+}
+
 func TestParserDoesNotCopyWholeMessages(t *testing.T) {
 	stream := text(strings.Repeat("x", 1000))
 	p, b := parser{maxBytes: 1 << 20}, make([]byte, len(stream))

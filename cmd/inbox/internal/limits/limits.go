@@ -54,7 +54,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
 		},
 		Handshakes: &ratelimit.HandshakeLimiter{
-			PerAddr: handshakesPerAddr(cfg, processors), Total: max(1, processors*3/4),
+			PerAddr: handshakesPerAddr(cfg, processors), Total: max(1, processors*3/4), Rest: processors == 1,
 			Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
 		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
@@ -64,7 +64,8 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Client: clients.Client, Exempt: cfg.Exempt,
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals,
-			HeavyPerSecond: float64(heavyRate * processors), DryRun: cfg.DryRun,
+			HeavyPerSecond: float64(heavyRate * processors), ModeratePerSecond: float64(moderateRate * processors),
+			DryRun: cfg.DryRun,
 		},
 		Header: &HeaderLimiter{
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,

@@ -16,6 +16,7 @@ const (
 	newIDBurst         = 250 // new ids of PeerJS, with a connection each, as many as its burst: a page with many peers
 	newIDRate          = 10
 	heavyRate          = 2000        // requests per second and processor of the addresses that request much: a tenth of the time
+	moderateRate       = 2000        // of those that begin to
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
 	maxDelayedRefusals = 1024        // refusals delayed at once, a few KiB each

@@ -21,11 +21,14 @@ const (
 	// growthInterval is how often growthSamples are taken. Connections are being made while there are
 	// a growthPart and minGrowth more of them than at the oldest of them. What stays in memory
 	// then lies between the garbage of the opening handshakes, which makes several times as much,
-	// and pages with gaps cannot be returned to the system: more collections leave fewer gaps.
+	// and pages with gaps cannot be returned to the system: more collections leave fewer gaps. There
+	// are growthGarbage bytes between them, so that the first few hundred connections of a flood do
+	// not make the server collect several times a second, which would delay other clients.
 	growthInterval = time.Second / 5
 	growthSamples  = 50
 	growthPart     = 16
 	minGrowth      = 64
+	growthGarbage  = 8 << 20
 )
 
 // gcPercentFor returns the GC percentage with which garbage takes at most a garbagePart of the
@@ -61,9 +64,10 @@ func newGCPercent(limit int64) *gcPercent {
 func (g *gcPercent) adjust() {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
-	percent := gcPercentFor(int64(samples[0].Value.Uint64()+samples[1].Value.Uint64()), g.limit)
-	if g.grows(waiting()) {
-		percent = minGCPercent
+	live := int64(samples[0].Value.Uint64() + samples[1].Value.Uint64())
+	percent := gcPercentFor(live, g.limit)
+	if g.grows(waiting()) && live > 0 {
+		percent = min(percent, max(minGCPercent, int(growthGarbage*100/live)))
 	}
 	isEnd := percent == minGCPercent || percent == maxGCPercent
 	if difference := max(percent-g.current, g.current-percent); difference > g.current/8 || isEnd && difference > 0 {

@@ -52,9 +52,15 @@ func TestGCPercentFollowsTheHeap(t *testing.T) {
 	for range 2 * minGrowth {
 		many.Go(func() { <-ended })
 	}
+	if g.adjust(); percent() < 100 {
+		t.Errorf("the first connections are being made: got %d, want 100 at least", percent())
+	}
+	used = make([]byte, 24<<20)
+	runtime.GC()
 	if g.adjust(); percent() != 50 {
 		t.Errorf("connections are being made: got %d, want 50", percent())
 	}
+	runtime.KeepAlive(used)
 	close(ended)
 	many.Wait()
 }
