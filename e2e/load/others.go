@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 )
@@ -68,13 +69,15 @@ func (c *peerConn) run(deliver func([]byte)) error {
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {
-		// The peers of a crowd did not connect at once.
-		ticker := time.NewTicker(heartbeatInterval)
-		defer ticker.Stop()
+		// The first one comes at any time: the peers of a crowd begin to receive at once, but the
+		// clients of a server do not.
+		next := time.NewTimer(rand.N(heartbeatInterval))
+		defer next.Stop()
 		for {
 			select {
-			case <-ticker.C:
+			case <-next.C:
 				_ = c.heartbeat() // reading reports the end
+				next.Reset(heartbeatInterval)
 			case <-ended:
 				return
 			}
