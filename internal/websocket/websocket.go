@@ -3,15 +3,15 @@
 // has no buffer, over plain TCP and over TLS, and soon no goroutine either.
 //
 // [Upgrade] performs the opening handshake and hijacks the connection. [Conn.Start] then reads
-// frames in goroutines of its own, one at a time, and calls a [Handler]; the HTTP handler returns. The package
-// answers pings, validates what arrives, and closes connections that break the protocol, that
-// stop in the middle of a message, that do not read, or that do not answer pings. It has no
+// frames in goroutines of its own, one at a time, and calls a [Handler]; the HTTP handler returns.
+// The package answers pings, validates what arrives, and closes connections that break the protocol,
+// that stop in the middle of a message, that do not read, or that do not answer pings. It has no
 // queue: a write returns when the kernel has accepted the frame. It negotiates no extensions, and
 // speaks HTTP/1.1 only, not RFC 8441.
 //
 // The headers of frames, masks and the key of the handshake are those of github.com/gobwas/ws. For
-// waiting so, the listener must be a [inbox/internal/netconn.FetchListener] at its bottom; otherwise a
-// connection holds a goroutine and 4 KiB while it waits.
+// waiting so, the listener must be a [inbox/internal/netconn.FetchListener] at its bottom;
+// otherwise a connection holds a goroutine and 4 KiB while it waits.
 package websocket
 
 import (
