@@ -26,10 +26,7 @@ const (
 	// restAfter is how long nothing happens until a connection waits without a goroutine, where the
 	// system can report when something arrives, or otherwise in a new one: the stack of the old one
 	// has grown, and the garbage collector does not shrink it below 4 KiB.
-	restAfter = 250 * time.Millisecond
-	// loneAfter is how long after the last event one is taken for a lone one, after which a
-	// connection rests at once.
-	loneAfter = time.Second
+	restAfter = time.Second
 	// maxMissedPings is how many pings go unanswered before a connection is closed.
 	maxMissedPings = 2
 	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
@@ -127,14 +124,15 @@ func (c *Conn) wait() error {
 	}
 }
 
-// postponeRest notes that something happened. What comes alone, as heartbeats do, is followed by
-// nothing.
+// postponeRest notes that something happened. What comes after a rest is likely to come alone, as
+// heartbeats do: then the connection rests at once, as a timer for that would wake the process once
+// more.
 func (c *Conn) postponeRest() {
 	if c.socket == nil {
 		return
 	}
 	t := c.now()
-	c.restSoon = t-c.activeAt >= loneAfter
+	c.restSoon = t-c.activeAt >= c.restAfter()
 	c.activeAt, c.restAt = t, t+c.restAfter()
 }
 
