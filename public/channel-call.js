@@ -140,6 +140,7 @@ export class ChannelCall extends Call {
 
   /** Handles the end of the first channel, without a word of the remote peer. Firefox also closes it when ICE fails. */
   #onChannelLost() {
+    if (!this.#canRenew) return super.onChannelClosed();
     const hasClosed = this.peer.state === 'connected';
     this.#loseFor(CLOSED_RENEW_DELAY);
     if (hasClosed && this.state === 'reconnecting') this.setTimer(LEFT_TIME, () => this.end('remote'));

@@ -302,6 +302,18 @@ for (const [name, atCallee, atCaller] of /** @type {[string, object, object][]} 
   });
 }
 
+test('a call with channel-call.js is lost with the channel of its only connection', async () => {
+  const {caller, callee, alice, bob, listener} = await call({Call: ChannelCall}, {});
+  alice.cut = true;
+  for (const {connection} of [alice, bob]) connection.setConnectionState('failed');
+  const [channel] = bob.connection.channels;
+  channel.other = null;
+  channel.close();
+  assert.equal(await callee.closed, 'lost');
+  await caller.close();
+  listener.close();
+});
+
 test('a mailbox is released after its last listener, also if another listener was refused', async () => {
   let released = 0;
   class OwnMailbox extends FakeMailbox {
