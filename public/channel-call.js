@@ -56,6 +56,8 @@ export class ChannelCall extends Call {
   #channelPeer = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #renewTimer;
+  /** Whether the remote peer can replace a connection too: its signals have a number then. */
+  #canRenew = false;
 
   /**
    * Creates another data channel. The remote peer gets the event `channel`. Throws an InboxError
@@ -85,6 +87,7 @@ export class ChannelCall extends Call {
 
   /** @override @param {any} message @internal */
   async onSignal(message) {
+    this.#canRenew ||= message.g !== undefined;
     if (message.renew) return this.#onRenew(message.renew);
     const {generation, role} = this;
     const {g = 0} = message;
@@ -96,6 +99,11 @@ export class ChannelCall extends Call {
     await this.connectPeer(message);
   }
 
+  /** @override @param {Record<string, unknown>} signal @internal */
+  send(signal) {
+    super.send({g: this.generation, ...signal});
+  }
+
   /** @param {unknown} generation that the caller asks for */
   #onRenew(generation) {
     if (this.role !== 'callee' || !isGeneration(generation) || generation <= this.generation || !this.#hasPeer) return;
@@ -104,9 +112,9 @@ export class ChannelCall extends Call {
     void this.connectPeer();
   }
 
-  /** Replaces the connection. */
+  /** Replaces the connection, unless that of the remote peer is the only one that it can have. */
   #renew() {
-    if (this.state !== 'reconnecting') return;
+    if (this.state !== 'reconnecting' || !this.#canRenew) return;
     this.#renewTimer = setTimeout(() => this.#renew(), RENEW_INTERVAL);
     if (this.inbox.status !== 'open') return;
     if (this.role === 'caller') return this.send({renew: this.generation + 1});
@@ -132,6 +140,7 @@ export class ChannelCall extends Call {
 
   /** Handles the end of the first channel, without a word of the remote peer. Firefox also closes it when ICE fails. */
   #onChannelLost() {
+    if (!this.#canRenew) return super.onChannelClosed();
     const hasClosed = this.peer.state === 'connected';
     this.#loseFor(CLOSED_RENEW_DELAY);
     if (hasClosed && this.state === 'reconnecting') this.setTimer(LEFT_TIME, () => this.end('remote'));

@@ -142,7 +142,8 @@ export class Channel extends /** @type {import('./events.js').TypedTarget<Channe
     for (;;) {
       signal?.throwIfAborted();
       if (this.state === 'closed') throw new InboxError('closed');
-      if (this.state === 'open' && /** @type {any} */ (this.channel).bufferedAmount <= WINDOW_BYTES) return;
+      const {readyState, bufferedAmount} = /** @type {RTCDataChannel} */ (this.channel);
+      if (readyState === 'open' && bufferedAmount <= WINDOW_BYTES) return;
       await until((resolve, _reject, scope) => {
         on(this, 'open', resolve, scope);
         on(this, 'close', resolve, scope);

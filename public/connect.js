@@ -133,7 +133,10 @@ export async function answer(server, options) {
  */
 export async function listen(server, options) {
   const line = await Line.open(server, options);
-  if (line.listener) throw new InboxError('listening');
+  if (line.listener) {
+    line.release();
+    throw new InboxError('listening');
+  }
   return /** @type {any} */ (new Listener(line, options));
 }
 

@@ -1,8 +1,8 @@
 /**
  * One call of connect.js: its signals, its peer connection and its data channels.
  *
- * channel-call.js replaces a connection that does not recover. The signals of a connection
- * that has replaced another one have a number `g`, and a call of this module drops them.
+ * channel-call.js replaces a connection that does not recover. Its signals have the number `g` of
+ * their connection. A call of this module has one, with the number 0, and sends none.
  */
 
 import {Channel} from './channel.js';
@@ -235,7 +235,7 @@ export class Call extends /** @type {import('./events.js').TypedStateful<CallSta
 
   /** @param {any} message @internal */
   async onSignal(message) {
-    if ((message.g ?? 0) !== this.generation) return;
+    if (message.g) return;
     if (this.peer) void this.peer.receive(message);
     else if (this.role === 'caller' && message.description?.type === 'offer') await this.connectPeer(message);
   }
@@ -281,7 +281,7 @@ export class Call extends /** @type {import('./events.js').TypedStateful<CallSta
       const iceServers = await (offer && !this.isConnected ? this.#iceServers : this.#fetchIceServers());
       if (this.state === 'closed' || generation !== this.generation) return;
       const peer = this.peer = new PeerClass({
-        call: this.id, polite: role === 'caller', send: signal => this.send({...signal, g: generation}),
+        call: this.id, polite: role === 'caller', send: signal => this.send(signal),
         iceServers, fetchIceServers: () => this.#fetchIceServers(), iceTransportPolicy, connect: createConnection,
       });
       on(peer, 'state', () => peer === this.peer && this.onPeerState(peer));

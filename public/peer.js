@@ -296,11 +296,11 @@ export class Peer extends /** @type {import('./events.js').TypedStateful<State, 
   #restartIn(delay) {
     clearTimeout(this.#restartTimer);
     this.#restartTimer = setTimeout(() => {
+      if (this.state !== 'connected') this.#restartIn(ATTEMPT_TIME);
       if (this.#signalingOpen) {
         this.#restartedAt = Date.now();
         this.restart();
       }
-      if (this.state !== 'connected') this.#restartIn(ATTEMPT_TIME);
     }, Math.max(delay, this.#restartedAt + ATTEMPT_TIME - Date.now()));
   }
 
@@ -334,16 +334,17 @@ export class Peer extends /** @type {import('./events.js').TypedStateful<State, 
   }
 
   /**
-   * Fetches the ICE servers for a restart. If that fails, the connection keeps the
-   * last ones. Returns false if another restart has begun in the meantime.
+   * Fetches the ICE servers for a restart. If that fails, or the browser rejects them, the
+   * connection keeps the last ones. Returns false if another restart has begun in the meantime.
    */
   async #updateIceServers() {
     const {fetchIceServers, iceTransportPolicy} = this.#options;
     const number = ++this.#restartCount;
-    const iceServers = await fetchIceServers?.().catch(error => this.emitError(error));
-    if (this.state === 'closed' || number !== this.#restartCount) return false;
-    if (iceServers) this.configure({iceServers, iceTransportPolicy});
-    return true;
+    const isCurrent = () => this.state !== 'closed' && number === this.#restartCount;
+    await fetchIceServers?.()
+      .then(iceServers => isCurrent() && this.configure({iceServers, iceTransportPolicy}))
+      .catch(error => this.emitError(error));
+    return isCurrent();
   }
 
   /** @param {RTCConfiguration} configuration @internal */

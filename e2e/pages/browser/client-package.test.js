@@ -27,8 +27,7 @@ before(async () => {
   site.install();
   server = new Server();
   await server.start();
-  const text = readFileSync(join(site.package, 'README.md'), 'utf8');
-  examples = [...text.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code);
+  examples = site.examples;
 });
 
 after(async () => {

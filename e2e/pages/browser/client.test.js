@@ -224,3 +224,29 @@ scene('why a call is not connected', async () => {
   assert.equal(await failure(scene.name, {name: 'friend2', secret: 'the callee has none'}), 'unreadable');
   assert.equal(await failure('nobody-at-all', {timeout: 500}), 'TimeoutError');
 });
+
+scene('the examples of the README run as they are', async () => {
+  const examples = site.examples.map(code => code.replaceAll('https://example.org', server.origin).replaceAll(/'(alice|bob)'/g, "'$1 of the README'"));
+  const names = ['bob.js', 'alice.js', 'camera.js'];
+  for (const [i, name] of names.entries()) {
+    site.write(name, examples[i]);
+    await site.bundle(name);
+  }
+  /** Resolves to what the module logs, when it has run. @param {[string, string]} module its name, and the hash of the page */
+  const run = ([name, hash]) => {
+    /** @type {any[]} */
+    const logged = [];
+    console.log = (...values) => logged.push(...values);
+    location.hash = hash;
+    return import(`/bundle/${name}`).then(() => logged);
+  };
+  const [bob, alice] = await Promise.all([open('chromium', 'bundle'), open('firefox', 'bundle')]);
+  await bob.evaluate(run, [names[0], '']);
+  assert.deepEqual(await alice.evaluate(run, [names[1], '']), [{received: 31}]);
+  const [one, two] = await Promise.all([open('chromium', 'bundle'), open('firefox', 'bundle')]);
+  await bob.close();
+  await Promise.all([one.evaluate(run, [names[2], '#alice']), two.evaluate(run, [names[2], ''])]);
+  for (const page of [one, two]) {
+    await until(page, () => Number(document.querySelector('video')?.videoWidth) > 0 && Number(document.querySelector('video')?.currentTime) > 0);
+  }
+});

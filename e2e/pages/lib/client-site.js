@@ -70,15 +70,25 @@ export class ClientSite {
       import {WatchedPeer} from 'inbox-client/paths';
       import {Sealer} from 'inbox-client/seal';
       window.client = {...client, StreamInbox, ChannelCall, WatchedPeer, Sealer};`);
-    const {outputFiles} = await build({
-      absWorkingDir: this.directory, entryPoints: ['app.js'], bundle: true, format: 'esm', minify: true, write: false, outdir: 'bundle',
-    });
-    for (const {path, contents} of outputFiles) this.#files.set(`/bundle/${path.split('/').pop()}`, Buffer.from(contents));
+    await this.bundle('app.js');
     for (const name of readdirSync(this.package)) this.#files.set(`/package/${name}`, readFileSync(join(this.package, name)));
     this.#server.listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
     const address = this.#server.address();
     this.origin = `http://localhost:${address && typeof address === 'object' ? address.port : 0}`;
+  }
+
+  /** Bundles a module of the project, as /bundle/name. @param {string} name */
+  async bundle(name) {
+    const {outputFiles} = await build({
+      absWorkingDir: this.directory, entryPoints: [name], bundle: true, format: 'esm', minify: true, write: false, outdir: 'bundle',
+    });
+    for (const {path, contents} of outputFiles) this.#files.set(`/bundle/${path.split('/').pop()}`, Buffer.from(contents));
+  }
+
+  /** The examples of the README. */
+  get examples() {
+    return [...readFileSync(join(this.package, 'README.md'), 'utf8').matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code);
   }
 
   /**

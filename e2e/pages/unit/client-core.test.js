@@ -126,6 +126,15 @@ test('a hostile peer fills neither the memory of a channel without a listener, n
   assert.deepEqual([stalled.frames.length - length, one.readyState], [0, 'open']);
 });
 
+test('a message is not taken for sent when the other side is closing the channel', async () => {
+  const {one, fakes: [fake]} = channels([Channel, Channel]);
+  fake.readyState = 'closing';
+  const sent = one.send('too late');
+  await flush();
+  fake.close();
+  await assert.rejects(sent, {code: 'closed'});
+});
+
 /** Returns a peer and its signals. @param {boolean} polite */
 function newPeer(polite) {
   /** @type {import('../../../public/peer.js').Signal[]} */
@@ -204,6 +213,40 @@ test('the impolite peer restarts at the request of the polite one, but not twice
   peer.close();
 });
 
+test('new servers that the browser rejects leave the last ones, on both sides of a restart', async t => {
+  for (const polite of [false, true]) {
+    const {peer, connection, sent} = newPeer(polite);
+    /** @type {string[]} */
+    const errors = [];
+    peer.addEventListener('error', ({detail}) => errors.push(detail.message));
+    connection.setConfiguration = () => { throw new DOMException('no credentials', 'InvalidAccessError'); };
+    await peer.receive({call: 'c', n: 1, description: {type: 'offer', sdp: 'first'}});
+    if (polite) await peer.receive({call: 'c', n: 2, description: {type: 'offer', sdp: 'restart'}});
+    else connection.setConnectionState('failed');
+    await until(() => errors.length > 0 && (polite ? sent.filter(({description}) => description?.type === 'answer').length === 2 : connection.restarts === 1));
+    assert.deepEqual(errors, ['no credentials']);
+    peer.close();
+  }
+});
+
+test('a peer that its signal closes has no timer', t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date'], now: 1_000_000});
+  const connection = new FakeConnection({});
+  let sent = 0;
+  const peer = new Peer({call: 'c', polite: true, connect: () => /** @type {any} */ (connection), send: () => (sent++, peer.close())});
+  connection.setConnectionState('failed');
+  t.mock.timers.tick(1);
+  const {now} = Date;
+  let timers = 0;
+  Date.now = () => (timers++, now());
+  try {
+    t.mock.timers.tick(100_000);
+  } finally {
+    Date.now = now;
+  }
+  assert.deepEqual([peer.state, sent, timers], ['closed', 1, 0]);
+});
+
 /** Returns both sides of a call that is connected. @param {object} [atCallee] options @param {object} [atCaller] */
 async function call(atCallee = {}, atCaller = {}) {
   const core = {Call: undefined, Peer: undefined};
@@ -239,6 +282,54 @@ test('a side of the core drops what asks for another connection', async () => {
   assert.deepEqual([caller.state, alice.connections.length], ['connected', 1]);
   await caller.close();
   listener.close();
+});
+
+for (const [name, atCallee, atCaller] of /** @type {[string, object, object][]} */ ([['callee', {Call: ChannelCall, Peer: WatchedPeer}, {}], ['caller', {}, {Call: ChannelCall, Peer: WatchedPeer}]])) {
+  test(`a ${name} with channel-call.js keeps its connection to the core, which has no other one`, async t => {
+    const {caller, callee, alice, bob, listener} = await call(atCallee, atCaller);
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    for (const {connection} of [alice, bob]) connection.setConnectionState('failed');
+    for (let i = 0; i < 60; i++) {
+      t.mock.timers.tick(1_000);
+      await flush();
+    }
+    assert.deepEqual([alice.connections.length, bob.connections.length, alice.connection.closed || bob.connection.closed], [1, 1, false]);
+    t.mock.timers.reset();
+    for (const {connection} of [alice, bob]) connection.setConnectionState('connected');
+    await until(() => caller.state === 'connected' && callee.state === 'connected');
+    await caller.close();
+    listener.close();
+  });
+}
+
+test('a call with channel-call.js is lost with the channel of its only connection', async () => {
+  const {caller, callee, alice, bob, listener} = await call({Call: ChannelCall}, {});
+  alice.cut = true;
+  for (const {connection} of [alice, bob]) connection.setConnectionState('failed');
+  const [channel] = bob.connection.channels;
+  channel.other = null;
+  channel.close();
+  assert.equal(await callee.closed, 'lost');
+  await caller.close();
+  listener.close();
+});
+
+test('a mailbox is released after its last listener, also if another listener was refused', async () => {
+  let released = 0;
+  class OwnMailbox extends FakeMailbox {
+    /** @param {string} _url @param {{name: string}} options */
+    constructor(_url, {name}) {
+      super(name);
+    }
+
+    release() {
+      released++;
+    }
+  }
+  const listener = await listen('https://example.org/inbox', {name: 'bob', Inbox: /** @type {any} */ (OwnMailbox)});
+  for (let i = 0; i < 3; i++) await assert.rejects(listen(listener.inbox, {}), {code: 'listening'});
+  listener.close();
+  await until(() => released === 1);
 });
 
 test('a call whose connection does not recover is lost after two minutes', async t => {
