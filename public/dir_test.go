@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unicode/utf16"
 )
 
@@ -207,44 +209,47 @@ func TestDirSwappedForALink(t *testing.T) {
 	root := writeFiles(t, map[string]string{"sub/page.txt": "public"})
 	h := openDir(t, root)
 	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "backup")
-	done := make(chan error)
-	go func() { done <- swap(sub, backup, outside, 300) }()
+	var swaps atomic.Int64
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- swap(sub, backup, outside, stop, &swaps) }()
 	served := 0
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			if wantStatus(t, do(h, "GET", "/sub/page.txt"), http.StatusOK); served == 0 {
-				t.Error("the page was never served between swaps, want it served sometimes")
-			}
-			return
-		default:
-		}
+	for start := time.Now(); (swaps.Load() < 300 || served == 0) && time.Since(start) < 30*time.Second && len(done) == 0; {
 		if body := bodyOf(t, do(h, "GET", "/sub/page.txt")); body == "public" {
 			served++
 		} else if !strings.Contains(body, "urn:inbox:problem:not-found") {
 			t.Fatalf("got %q, want public or a problem document", body)
 		}
 	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if wantStatus(t, do(h, "GET", "/sub/page.txt"), http.StatusOK); served == 0 {
+		t.Error("the page was never served between swaps, want it served sometimes")
+	}
 }
 
-func swap(sub, backup, outside string, times int) error {
-	for range times {
-		steps := []func() error{
-			func() error { return os.Rename(sub, backup) },
-			func() error { return os.Symlink(outside, sub) },
-			func() error { return os.Remove(sub) },
-			func() error { return os.Rename(backup, sub) },
-		}
+// swap replaces the directory with a link and back, until stop is closed.
+func swap(sub, backup, outside string, stop <-chan struct{}, swaps *atomic.Int64) error {
+	steps := []func() error{
+		func() error { return os.Rename(sub, backup) },
+		func() error { return os.Symlink(outside, sub) },
+		func() error { return os.Remove(sub) },
+		func() error { return os.Rename(backup, sub) },
+	}
+	for {
 		for _, step := range steps {
 			if err := step(); err != nil {
 				return err
 			}
 		}
+		swaps.Add(1)
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
 	}
-	return nil
 }
 
 func TestDirRequiresDirectory(t *testing.T) {
