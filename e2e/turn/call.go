@@ -15,8 +15,10 @@ type pair struct {
 }
 
 // relayed reports whether both candidates are relays of the server. A relay reaches nothing
-// else.
-func (p pair) relayed() bool { return p.Local == "relay" && p.Remote == "relay" }
+// else: a browser calls the other one peer-reflexive if its check came before its signal.
+func (p pair) relayed() bool {
+	return p.Local == "relay" && (p.Remote == "relay" || p.Remote == "prflx")
+}
 
 // end is one side of a call.
 type end struct {
