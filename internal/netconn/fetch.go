@@ -19,9 +19,9 @@ func FetchListener(inner net.Listener) net.Listener {
 // read until they return ErrWouldBlock, and the connection then waits in Fetch, at the bottom of
 // the stack. Peeking at the socket instead would miss records that TLS has read already.
 //
-// SetNonblocking, Read and Fetch must not be called concurrently, nor SetNonblocking and Write.
-// Otherwise Close, Write and the deadlines can be called at any time. The read deadline of a
-// FetchConn ends Fetch.
+// SetNonblocking, Read, Fetch and Await must not be called concurrently, nor SetNonblocking and
+// Write. Otherwise Close, Write and the deadlines can be called at any time. The read deadline of a
+// FetchConn ends Fetch and Await.
 type FetchConn struct {
 	net.Conn
 	raw         syscall.RawConn // nil if the connection has none

@@ -205,7 +205,7 @@ func (c *Conn) abort(cause error) {
 	go c.conn.Close()
 }
 
-// Wake makes the goroutine of the connection call [Handler] Woken, as soon as no other method runs.
+// Wake makes a goroutine of the connection call [Handler] Woken, as soon as no other method runs.
 // It never waits, and costs less than a goroutine of its own for what there is to do. After the
 // end of the connection, it does nothing.
 func (c *Conn) Wake() {
@@ -224,7 +224,7 @@ func (c *Conn) Wake() {
 
 // TryWake calls [Nimble] WokenEarly in the goroutine of the caller, unless another method of the
 // handler runs or a write is in progress, and does what Wake does if it returns false. It does not
-// wait, and costs less than to wake the goroutine of the connection. The handler must be Nimble.
+// wait, and costs less than to wake a goroutine of the connection. The handler must be Nimble.
 func (c *Conn) TryWake() {
 	if !c.wakeEarly() {
 		c.Wake()
@@ -263,7 +263,7 @@ func (c *Conn) lockEarly() bool {
 	return true
 }
 
-// WakeAt makes the goroutine of the connection call [Handler] Woken at a time, and replaces an
+// WakeAt makes a goroutine of the connection call [Handler] Woken at a time, and replaces an
 // earlier call; the zero time is never. Only the methods of the handler can call it. It needs no
 // timer of its own.
 func (c *Conn) WakeAt(t time.Time) {

@@ -18,12 +18,12 @@ const (
 	// garbagePart of the limit is for garbage.
 	garbagePart = 4
 
-	// growthInterval is how often growthSamples are taken. Connections are being made while there are
-	// a growthPart and minGrowth more of them than at the oldest of them. What stays in memory
-	// then lies between the garbage of the opening handshakes, which makes several times as much,
-	// and pages with gaps cannot be returned to the system: more collections leave fewer gaps. There
-	// are growthGarbage bytes between them, so that the first few hundred connections of a flood do
-	// not make the server collect several times a second, which would delay other clients.
+	// growthInterval is how often growthSamples are taken. Connections are being made while their
+	// number exceeds the oldest sample by a growthPart and minGrowth. What stays in memory then lies
+	// between the garbage of the opening handshakes, which makes several times as much, and pages
+	// with gaps cannot be returned to the system: more collections leave fewer gaps. There are
+	// growthGarbage bytes between them, so that the first few hundred connections of a flood do not
+	// make the server collect several times a second, which would delay other clients.
 	growthInterval = time.Second / 5
 	growthSamples  = 50
 	growthPart     = 16

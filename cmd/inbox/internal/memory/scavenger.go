@@ -63,7 +63,8 @@ func (s *Scavenger) check() {
 	s.skip = s.backoff
 }
 
-// Run checks every five seconds until ctx ends, and adjusts the percentage every second.
+// Run checks every five seconds until ctx ends, and adjusts the percentage each
+// growthInterval.
 func (s *Scavenger) Run(ctx context.Context) {
 	scavenge, adjust := time.NewTicker(scavengeInterval), time.NewTicker(growthInterval)
 	defer scavenge.Stop()
